@@ -1,0 +1,84 @@
+"""The documented critic fit: steps of an optimiser on the mean squared error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["optimizer_fit"]
+
+_LARGEST_LOSS = torch.finfo(torch.float32).max
+
+
+def optimizer_fit(
+    critic: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    obs: Any,
+    returns: Tensor,
+    *,
+    iterations: int,
+    batch_size: int | None = None,
+    micro_batch_size: int | None = None,
+) -> list[float]:
+    r"""Take ``iterations`` steps on :math:`\frac1n\sum_n (V(s_n) - R_n)^2` of each minibatch.
+
+    Only the optimiser's own parameters get a gradient. A step whose loss is not finite is left out, and the
+    optimiser's moments stay sound.
+
+    :param critic: maps observations to values, ``(n, 1)`` or ``(n,)``.
+    :param optimizer: the optimiser of the critic's parameters.
+    :param obs: all observations, sliceable by row.
+    :param returns: the targets, shape ``(N,)``.
+    :param iterations: steps on each minibatch; with 0 the losses are only measured.
+    :param batch_size: rows of a minibatch, shuffled, a smaller last one merged into the one before; None is all.
+    :param micro_batch_size: rows per pass; the gradient of a minibatch is accumulated over the passes.
+    :return: for each minibatch the loss at its last step; a loss that is not finite counts as the largest float32.
+    """
+    own = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    losses = []
+    for rows in _minibatches(len(returns), batch_size):
+        loss = math.inf
+        for step in range(max(iterations, 1)):
+            optimizer.zero_grad()
+            with torch.set_grad_enabled(iterations > 0):
+                loss = _accumulate(critic, own, obs, returns, rows, micro_batch_size)
+            if step < iterations and math.isfinite(loss):
+                optimizer.step()
+        losses.append(loss if math.isfinite(loss) else _LARGEST_LOSS)
+    return losses
+
+
+def _accumulate(
+    critic: nn.Module,
+    own: list[nn.Parameter],
+    obs: Any,
+    returns: Tensor,
+    rows: Tensor | slice,
+    micro_batch_size: int | None,
+) -> float:
+    """Add the minibatch's gradient to the parameters part by part, and return its loss."""
+    targets = returns[rows]
+    count, size = len(targets), micro_batch_size or len(targets)
+    total = 0.0
+    for i in range(0, count, size):
+        part = rows[i : i + size] if isinstance(rows, Tensor) else slice(i, min(i + size, count))
+        loss = F.mse_loss(critic(obs[part]).flatten(), targets[i : i + size], reduction="sum") / count
+        if loss.requires_grad and own:
+            loss.backward(inputs=own)
+        total += float(loss.detach())
+    return total
+
+
+def _minibatches(count: int, batch_size: int | None) -> Iterator[Tensor | slice]:
+    if batch_size is None or batch_size >= count:
+        yield slice(0, count)
+        return
+    order = torch.randperm(count)
+    full = count // batch_size
+    for i in range(full):
+        yield order[i * batch_size : (i + 1) * batch_size if i < full - 1 else count]

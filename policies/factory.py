@@ -1,0 +1,67 @@
+"""One call that builds a sound policy for an environment's spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gymnasium as gym
+from gymnasium import spaces
+from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from torch import nn
+
+from trpo_ts.policies.categorical import make_categorical_policy
+from trpo_ts.policies.gaussian import make_gaussian_policy
+
+__all__ = ["make_policy"]
+
+
+def make_policy(
+    observation_space: gym.Space[object],
+    action_space: gym.Space[object],
+    *,
+    hidden_sizes: Sequence[int] = (64, 64),
+    activation: type[nn.Module] = nn.Tanh,
+    initial_std: float = 0.6,
+    deterministic_eval: bool = True,
+) -> ProbabilisticActorPolicy:
+    """Return a policy for the spaces: a diagonal Gaussian for a Box of actions, a categorical one for Discrete.
+
+    Weights are orthogonal, and the output layer starts small, so that all states begin at nearly the same
+    distribution.
+
+    >>> import gymnasium
+    >>> env = gymnasium.make("Pendulum-v1")
+    >>> policy = make_policy(env.observation_space, env.action_space)
+    >>> sum(p.numel() for p in policy.parameters())
+    4482
+
+    :param observation_space: the environment's, a Box.
+    :param action_space: the environment's, a Box of vectors or Discrete.
+    :param hidden_sizes: the widths of the hidden layers.
+    :param activation: the activation after each hidden layer; smooth ones suit second-order steps.
+    :param initial_std: the Gaussian's standard deviation at the start, in units of the scaled action range
+        [-1, 1], > 0.
+    :param deterministic_eval: whether the policy acts by its mode outside of training.
+    :raises ValueError: for spaces that are not supported, with what to do about it.
+    """
+    if isinstance(action_space, spaces.Box):
+        return make_gaussian_policy(
+            observation_space,
+            action_space,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            initial_std=initial_std,
+            deterministic_eval=deterministic_eval,
+        )
+    if isinstance(action_space, spaces.Discrete):
+        return make_categorical_policy(
+            observation_space,
+            action_space,
+            hidden_sizes=hidden_sizes,
+            activation=activation,
+            deterministic_eval=deterministic_eval,
+        )
+    raise ValueError(
+        f"action_space must be a Box or Discrete, got {action_space}; "
+        "build a ProbabilisticActorPolicy with a joint distribution for it yourself"
+    )

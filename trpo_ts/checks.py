@@ -1,0 +1,69 @@
+"""Checks of constructor values: each error names the parameter, its range, the value and thereby the mend."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+__all__ = ["check_bool", "check_instance", "check_integer", "check_real"]
+
+
+def check_real(
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> float:
+    """Return ``value`` as a float within the interval; ends are included unless said open, infinity never is.
+
+    :raises ValueError: when it is no real number, not finite, or outside.
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    inside = (
+        number
+        and math.isfinite(value)
+        and (value > low if low_open else value >= low)
+        and (value < high if high_open else value <= high)
+    )
+    if not inside:
+        raise ValueError(f"{name} must be a number {_interval(low, high, low_open, high_open)}, got {value!r}")
+    return float(value)
+
+
+def check_integer(name: str, value: Any, low: int) -> int:
+    """Return ``value`` as an int of at least ``low``.
+
+    :raises ValueError: when it is no integer, or smaller.
+    """
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name} must be an integer >= {low}, got {value!r}")
+    return int(value)
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return ``value`` if it is a bool.
+
+    :raises ValueError: otherwise; 0 and 1 are refused, since they are mostly a parameter in the wrong place.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def check_instance(name: str, value: Any, kind: type, mend: str) -> None:
+    """Check that ``value`` is an instance of ``kind``.
+
+    :raises ValueError: otherwise, ending on ``mend``.
+    """
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}; {mend}")
+
+
+def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:
+    if math.isinf(high):
+        return f"{'>' if low_open else '>='} {low:g}"
+    return f"in {'(' if low_open else '['}{low:g}, {high:g}{')' if high_open else ']'}"

@@ -1,0 +1,68 @@
+"""A run's records in one file of JSON lines."""
+
+__all__ = ["load_records", "save_records"]
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trpo_ts.diagnostics.files import atomic_write_text
+from trpo_ts.diagnostics.records import EvaluationRecord, PolicySnapshot, Record, RolloutRecord, UpdateRecord
+
+_KINDS: dict[str, type[Record]] = {
+    "update": UpdateRecord,
+    "evaluation": EvaluationRecord,
+    "rollout": RolloutRecord,
+    "policy_snapshot": PolicySnapshot,
+}
+
+
+def save_records(path: str | os.PathLike[str], records: Iterable[Record]) -> Path:
+    """Write records as JSON lines, one object per line with its ``kind``; replaces the file atomically.
+
+    :return: the path written.
+    """
+    kinds = {record_type: kind for kind, record_type in _KINDS.items()}
+    lines = [json.dumps({"kind": kinds[type(record)], **asdict(record)}, allow_nan=False) for record in records]
+    return atomic_write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def load_records(path: str | os.PathLike[str]) -> list[Record]:
+    """Read what `save_records` wrote, in the same order.
+
+    :raises ValueError: if a line is not one whole record of a known kind; the message names file and line.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{os.fspath(path)} is not UTF-8 text: {error}") from error
+    lines = text.split("\n") if text else []
+    return [_parse(line, f"{os.fspath(path)}, line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _parse(line: str, place: str) -> Record:
+    try:
+        document = json.loads(line, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        if not isinstance(document, dict):
+            raise ValueError("expected a JSON object")
+        kind = document.pop("kind", None)
+        if kind not in list(_KINDS):
+            raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}")
+        return _KINDS[kind](**document)
+    except (TypeError, ValueError) as error:
+        # A TypeError names the field that is missing or too many.
+        raise ValueError(f"{place}: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a JSON object has the same key twice")
+    return document
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,1 @@
+"""The mathematics of natural-gradient steps: pure functions on tensors and closures."""

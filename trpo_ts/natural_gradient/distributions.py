@@ -1,0 +1,189 @@
+r"""What the natural gradient has to know of each action distribution.
+
+For a distribution with parameters :math:`z` (for a Gaussian its mean and standard deviation) the Fisher
+information matrix in its own parameters,
+
+.. math:: M(z) = \mathbb{E}_{a \sim p_z}\left[\nabla_z \log p_z(a) \, \nabla_z \log p_z(a)^\top\right],
+
+has a closed form. It is the Hessian of :math:`D_{KL}(p_z \| p_{z'})` with respect to :math:`z'` at
+:math:`z' = z` (Schulman et al. 2015, arXiv:1502.05477, appendix C.1).
+
+Two functions dispatch on the type of the distribution: :func:`fisher_metric` and :func:`frozen`. A distribution
+that neither knows still works: its Fisher products come from the Hessian of the KL divergence instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    Normal,
+)
+
+__all__ = ["FisherMetric", "check_joint", "fisher_metric", "frozen"]
+
+
+@dataclass(frozen=True)
+class FisherMetric:
+    """A distribution's own parameters, and the product with their Fisher matrix.
+
+    :param outputs: the tensors :math:`z`, each of shape ``(N, ...)``, as functions of the policy's parameters.
+    :param multiply: maps one tangent per output to :math:`M(z)` times the tangents, sample by sample.
+    """
+
+    outputs: tuple[Tensor, ...]
+    multiply: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+
+
+@singledispatch
+def fisher_metric(distribution: Distribution) -> FisherMetric | None:
+    """Return the distribution's closed-form Fisher metric, or None where none is known."""
+    return None
+
+
+@fisher_metric.register(Independent)
+def _(distribution: Independent[Distribution]) -> FisherMetric | None:
+    # The components are independent given z, so the joint matrix is block diagonal: the base's products stand.
+    return fisher_metric(distribution.base_dist)
+
+
+@fisher_metric.register
+def _(distribution: Normal) -> FisherMetric:
+    precision = distribution.scale.detach().pow(-2)
+    return FisherMetric(
+        (distribution.loc, distribution.scale),
+        lambda tangents: (precision * tangents[0], 2 * precision * tangents[1]),
+    )
+
+
+@fisher_metric.register
+def _(distribution: Categorical) -> FisherMetric:
+    # torch keeps normalised logits, so their tangents have zero mean under p and diag(p) - p p^T acts as diag(p).
+    probabilities = distribution.probs.detach()
+    return FisherMetric((distribution.logits,), lambda tangents: (probabilities * tangents[0],))
+
+
+@fisher_metric.register
+def _(distribution: Bernoulli) -> FisherMetric:
+    probabilities = distribution.probs.detach()
+    variance = probabilities * (1 - probabilities)
+    return FisherMetric((distribution.logits,), lambda tangents: (variance * tangents[0],))
+
+
+@fisher_metric.register
+def _(distribution: Beta) -> FisherMetric:
+    alpha, beta = distribution.concentration1, distribution.concentration0
+    own_alpha, own_beta = (torch.polygamma(1, c.detach()) for c in (alpha, beta))
+    shared = torch.polygamma(1, (alpha + beta).detach())
+    return FisherMetric(
+        (alpha, beta),
+        lambda tangents: (
+            own_alpha * tangents[0] - shared * (tangents[0] + tangents[1]),
+            own_beta * tangents[1] - shared * (tangents[0] + tangents[1]),
+        ),
+    )
+
+
+@fisher_metric.register
+def _(distribution: MultivariateNormal) -> FisherMetric:
+    # With S = L L^T and W = L^-1 dL, the tangent dL changes S by L (W + W^T) L^T, so that the quadratic form
+    # 1/2 tr(S^-1 dS S^-1 dS) is 1/2 |W + W^T|^2, whose gradient with respect to dL is L^-T (W + W^T).
+    factor = distribution._unbroadcasted_scale_tril.detach().expand(distribution.scale_tril.shape)
+
+    def multiply(tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        mean_part = torch.cholesky_solve(tangents[0].unsqueeze(-1), factor).squeeze(-1)
+        relative = torch.linalg.solve_triangular(factor, tangents[1], upper=False)
+        symmetric = relative + relative.mT
+        scale_part = torch.linalg.solve_triangular(factor.mT, symmetric, upper=True)
+        return mean_part, scale_part
+
+    return FisherMetric((distribution.loc, distribution.scale_tril), multiply)
+
+
+def _double(tensor: Tensor) -> Tensor:
+    # Apple's GPUs have no float64.
+    detached = tensor.detach()
+    return detached if detached.device.type == "mps" else detached.double()
+
+
+@singledispatch
+def frozen(distribution: Distribution) -> Distribution:
+    """Return the distribution as a constant, in float64 where its type is known.
+
+    A KL divergence of 1e-4 is the small difference of large terms: in float32 its error is a percent of it.
+    """
+    return distribution
+
+
+@frozen.register(Independent)
+def _(distribution: Independent[Distribution]) -> Distribution:
+    return Independent(frozen(distribution.base_dist), distribution.reinterpreted_batch_ndims, validate_args=False)
+
+
+@frozen.register
+def _(distribution: Normal) -> Distribution:
+    return Normal(_double(distribution.loc), _double(distribution.scale), validate_args=False)
+
+
+@frozen.register
+def _(distribution: Categorical) -> Distribution:
+    return Categorical(logits=_double(distribution.logits), validate_args=False)
+
+
+@frozen.register
+def _(distribution: Bernoulli) -> Distribution:
+    return Bernoulli(logits=_double(distribution.logits), validate_args=False)
+
+
+@frozen.register
+def _(distribution: Beta) -> Distribution:
+    alpha, beta = distribution.concentration1, distribution.concentration0
+    return Beta(_double(alpha), _double(beta), validate_args=False)
+
+
+@frozen.register
+def _(distribution: MultivariateNormal) -> Distribution:
+    return MultivariateNormal(
+        _double(distribution.loc), scale_tril=_double(distribution.scale_tril), validate_args=False
+    )
+
+
+def check_joint(distribution: Distribution, n: int, action_shape: Sequence[int]) -> None:
+    """Check that there is one distribution per row, over whole actions.
+
+    :param distribution: the policy's distribution for ``n`` observations.
+    :param n: the number of observations.
+    :param action_shape: the shape of one action in the rollout.
+    :raises ValueError: when the distribution would give one log-probability per action component, as a plain
+        ``Normal`` does (KL divergences and ratios would be averaged over the components, and the real KL would
+        exceed ``max_kl``), or when it describes actions of another shape.
+    """
+    batch_shape, event_shape = tuple(distribution.batch_shape), tuple(distribution.event_shape)
+    name = type(distribution).__name__
+    if len(batch_shape) > 1 and batch_shape[0] == n:
+        raise ValueError(
+            f"dist_fn must return one joint distribution per observation, got a {name} with batch shape "
+            f"{batch_shape} for {n} observations; wrap it: "
+            f"torch.distributions.Independent(distribution, {len(batch_shape) - 1})"
+        )
+    if batch_shape != (n,):
+        raise ValueError(
+            f"dist_fn must return one distribution per observation, got a {name} with batch shape "
+            f"{batch_shape} for {n} observations"
+        )
+    if event_shape != tuple(action_shape):
+        raise ValueError(
+            f"policy and actions must match: the policy's {name} describes actions of shape {event_shape}, "
+            f"the rollout holds actions of shape {tuple(action_shape)}; build the policy for the "
+            "environment's action space"
+        )

@@ -1,0 +1,105 @@
+r"""Products with the Fisher information matrix of a policy, without forming it.
+
+The mean Fisher matrix over :math:`N` observations, with respect to the policy's parameters :math:`\theta`, is
+
+.. math:: F = \frac{1}{N} \sum_n J_n^\top M(z_n) J_n, \qquad J_n = \partial z_n / \partial \theta,
+
+where :math:`z_n` are the parameters of the action distribution and :math:`M` its closed-form Fisher matrix. It
+equals the Hessian of the mean KL divergence at the point where both policies agree (arXiv:1502.05477,
+appendix C). Operators are plain functions from a vector ``(P,)`` to a vector ``(P,)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+from trpo_ts.natural_gradient.distributions import FisherMetric
+
+__all__ = ["LinearOperator", "damped", "gauss_newton_product", "kl_hessian_product", "weighted_sum"]
+
+LinearOperator = Callable[[Tensor], Tensor]
+
+
+def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
+    r"""Return :math:`v \mapsto \frac{1}{N} \sum_n J_n^\top M(z_n) J_n v`.
+
+    :math:`J^\top u` is built once as a function of a dummy :math:`u`, in which it is linear. Its derivative
+    along :math:`v` is :math:`J v`, so a product costs two backward passes and no forward pass.
+
+    :param metric: the outputs :math:`z`, with their graph, and the product with :math:`M`; ``N`` is the outputs'
+        first dimension.
+    :param theta: the leaf ``(P,)`` from which the outputs were computed.
+    """
+    count = metric.outputs[0].shape[0]
+    live = [i for i, output in enumerate(metric.outputs) if output.requires_grad]
+    if not live:
+        return torch.zeros_like
+    outputs = [metric.outputs[i] for i in live]
+    cotangents = [torch.zeros_like(output, requires_grad=True) for output in outputs]
+    (pullback,) = torch.autograd.grad(
+        outputs, theta, cotangents, create_graph=True, allow_unused=True, materialize_grads=True
+    )
+
+    def product(v: Tensor) -> Tensor:
+        pushed = torch.autograd.grad(  # J v
+            pullback, cotangents, v, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        tangents = [torch.zeros_like(output) for output in metric.outputs]
+        for i, tangent in zip(live, pushed, strict=True):
+            tangents[i] = tangent
+        weighted = metric.multiply(tangents)  # M J v
+        (pulled,) = torch.autograd.grad(  # J^T M J v
+            outputs,
+            theta,
+            [weighted[i] for i in live],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return pulled / count
+
+    return product
+
+
+def kl_hessian_product(behaviour: Distribution, policy: Distribution, theta: Tensor) -> LinearOperator:
+    r"""Return :math:`v \mapsto \nabla_\theta \left(\nabla_\theta \bar D_{KL}(\pi_{old} \| \pi_\theta)^\top v\right)`.
+
+    The way for distributions without a closed form: two backward passes through the KL divergence's own graph.
+
+    :param behaviour: the policy's distributions, batch shape ``(N,)``, as constants.
+    :param policy: the same distributions as functions of ``theta``.
+    :param theta: the leaf ``(P,)``.
+    """
+    kl = kl_divergence(behaviour, policy).mean()
+    (gradient,) = torch.autograd.grad(kl, theta, create_graph=True, allow_unused=True, materialize_grads=True)
+
+    def product(v: Tensor) -> Tensor:
+        (hessian_v,) = torch.autograd.grad(
+            gradient, theta, v, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return hessian_v
+
+    return product
+
+
+def damped(operator: LinearOperator, damping: float) -> LinearOperator:
+    r"""Return :math:`v \mapsto A v + c v`: Tikhonov damping with coefficient :math:`c`."""
+    return lambda v: operator(v) + damping * v
+
+
+def weighted_sum(operators: Sequence[LinearOperator], weights: Sequence[float]) -> LinearOperator:
+    r"""Return :math:`v \mapsto \sum_i w_i A_i v`, the operator of a batch from those of its parts."""
+    if len(operators) == 1 and weights[0] == 1.0:
+        return operators[0]
+
+    def product(v: Tensor) -> Tensor:
+        total = torch.zeros_like(v)
+        for operator, weight in zip(operators, weights, strict=True):
+            total += weight * operator(v)
+        return total
+
+    return product

@@ -1,0 +1,59 @@
+"""The trainable parameters of a module seen as one vector, and the module as a function of that vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+__all__ = ["FlatParameters"]
+
+
+class FlatParameters:
+    r"""The vector :math:`\theta` of a module's trainable parameters.
+
+    :meth:`call` evaluates the module at any :math:`\theta` without touching the module, so that derivatives are
+    taken with respect to one leaf and a candidate of the line search never overwrites the network. Parameters
+    with ``requires_grad=False`` are constants; parameters that the output does not use get a zero gradient.
+
+    :param module: the module; its parameters must share one device and one floating dtype.
+    :raises ValueError: when there is no trainable parameter, or their devices or dtypes differ.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if not self._parameters:
+            raise ValueError(
+                "policy must have at least one trainable parameter, got none: every parameter has "
+                "requires_grad=False; unfreeze those that shall learn"
+            )
+        kinds = {(p.dtype, p.device) for p in self._parameters.values()}
+        if len(kinds) > 1:
+            raise ValueError(
+                "policy parameters must share one dtype and one device, "
+                f"got {sorted(f'{dtype} on {device}' for dtype, device in kinds)}; "
+                "move the policy with .to(...) before the algorithm is built"
+            )
+        ((self.dtype, self.device),) = kinds
+
+    def read(self) -> Tensor:
+        """Return a copy of the current parameters, shape ``(P,)``."""
+        return torch.cat([p.detach().reshape(-1) for p in self._parameters.values()])
+
+    def write(self, theta: Tensor) -> None:
+        """Set the module's parameters to ``theta``, shape ``(P,)``."""
+        with torch.no_grad():
+            for name, value in self.unflatten(theta).items():
+                self._parameters[name].copy_(value)
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
+        parts = theta.split([p.numel() for p in self._parameters.values()])
+        return {name: part.view(p.shape) for (name, p), part in zip(self._parameters.items(), parts, strict=True)}
+
+    def call(self, theta: Tensor, *args: Any) -> Any:
+        """Evaluate the module on ``args`` with its trainable parameters replaced by ``theta``, shape ``(P,)``."""
+        return functional_call(self._module, self.unflatten(theta), args)

@@ -1,0 +1,203 @@
+r"""The constrained problem that one update solves, as functions of the policy's parameter vector.
+
+.. math::
+    \max_\theta \; L(\theta) = \frac{1}{N}\sum_n \frac{\pi_\theta(a_n|s_n)}{\pi_{old}(a_n|s_n)} A_n
+    + \beta \frac{1}{N}\sum_n H(\pi_\theta(\cdot|s_n))
+    \quad \text{s.t.} \quad \frac{1}{N}\sum_n D_{KL}(\pi_{old}(\cdot|s_n) \| \pi_\theta(\cdot|s_n)) \le \delta
+
+arXiv:1502.05477, equation 12 and section 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from trpo_ts.natural_gradient.distributions import fisher_metric, frozen
+from trpo_ts.natural_gradient.fisher import (
+    LinearOperator,
+    gauss_newton_product,
+    kl_hessian_product,
+    weighted_sum,
+)
+from trpo_ts.natural_gradient.line_search import Evaluation
+from trpo_ts.natural_gradient.surrogate import action_std_terms, entropy_terms, kl_terms, surrogate_terms
+
+__all__ = ["Linearisation", "Point", "PolicyProblem", "Rows"]
+
+Rows = slice | Tensor
+"""Rows of the rollout: a contiguous part, or indices."""
+
+
+@dataclass(frozen=True)
+class Point:
+    r"""A parameter vector :math:`\theta`, shape ``(P,)``, and what the policy achieves there."""
+
+    theta: Tensor
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    r"""The problem's local model at a point.
+
+    :param objective: :math:`L(\theta)`.
+    :param gradient: :math:`g = \nabla_\theta L`, shape ``(P,)``.
+    :param fisher: :math:`v \mapsto F v`, undamped.
+    """
+
+    objective: float
+    gradient: Tensor
+    fisher: LinearOperator
+
+
+class PolicyProblem:
+    r"""Surrogate, gradient, Fisher operator and KL divergence over one rollout.
+
+    :param distribution: maps :math:`\theta`, shape ``(P,)``, and rows to :math:`\pi_\theta(\cdot|s)` for them.
+    :param theta_old: the behaviour policy's parameters, shape ``(P,)``.
+    :param act: actions, shape ``(N, ...)``.
+    :param logp_old: the behaviour policy's log-probabilities, shape ``(N,)``.
+    :param adv: advantages, shape ``(N,)``.
+    :param ent_coef: the entropy bonus :math:`\beta`, >= 0.
+    :param micro_batch_size: rows per pass; None takes all at once. The result does not depend on it, only the
+        peak memory and the time: with several parts no graph is kept between products.
+    :param fisher_subsampling: the part of the rows from which the Fisher operator is estimated, in ``(0, 1]``
+        (arXiv:1502.05477, appendix C, uses a tenth); they are evenly spaced, so no random number is drawn.
+    """
+
+    def __init__(
+        self,
+        distribution: Callable[[Tensor, Rows], Distribution],
+        theta_old: Tensor,
+        *,
+        act: Tensor,
+        logp_old: Tensor,
+        adv: Tensor,
+        ent_coef: float = 0.0,
+        micro_batch_size: int | None = None,
+        fisher_subsampling: float = 1.0,
+    ) -> None:
+        self._distribution = distribution
+        self.theta_old = theta_old
+        self.act, self.logp_old, self.adv = act, logp_old, adv
+        self.ent_coef = ent_coef
+        self.count = len(adv)
+        size = micro_batch_size or self.count
+        self._parts = [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
+        self._fisher_parts = _evenly_spaced(self._parts, self.count, fisher_subsampling, adv.device)
+        with torch.no_grad():
+            self._behaviour = [frozen(distribution(theta_old, rows)) for rows in self._parts]
+
+    @property
+    def advantages_are_constant(self) -> bool:
+        """Whether the advantages prefer no action to another, up to rounding; a single row never does."""
+        spread = float(self.adv.max() - self.adv.min())
+        return spread <= 4 * torch.finfo(self.adv.dtype).eps * float(self.adv.abs().max())
+
+    @property
+    def start(self) -> Point:
+        """The behaviour policy; its values need no forward pass."""
+        return Point(self.theta_old, self._evaluate(self._behaviour))
+
+    def evaluate(self, theta: Tensor) -> Evaluation:
+        """Return what the policy achieves at ``theta``; not finite where its distribution is not."""
+        try:
+            with torch.no_grad():
+                return self._evaluate(frozen(self._distribution(theta, rows)) for rows in self._parts)
+        except ValueError:  # a distribution that validates its own parameters refuses NaN
+            return Evaluation(float("nan"), float("nan"))
+
+    def _evaluate(self, distributions: Iterable[Distribution]) -> Evaluation:
+        sums = [0.0, 0.0, 0.0, 0.0]
+        with torch.no_grad():
+            for distribution, behaviour, rows in zip(distributions, self._behaviour, self._parts, strict=True):
+                terms = (
+                    self._objective_terms(distribution, rows),
+                    kl_terms(behaviour, distribution),
+                    entropy_terms(distribution),
+                    action_std_terms(distribution),
+                )
+                sums = [
+                    total + (math.nan if term is None else float(term.sum()))
+                    for total, term in zip(sums, terms, strict=True)
+                ]
+        objective, kl, entropy, action_std = (total / self.count for total in sums)
+        return Evaluation(
+            objective,
+            kl,
+            entropy if math.isfinite(entropy) else None,
+            action_std if math.isfinite(action_std) else None,
+        )
+
+    def linearise(self, theta: Tensor) -> Linearisation:
+        """Return objective, gradient and Fisher operator at ``theta``; no distribution is sampled."""
+        theta = theta.detach().requires_grad_(True)
+        if self._parts == self._fisher_parts and len(self._parts) == 1:
+            # One forward pass serves the gradient and all Fisher products.
+            with torch.enable_grad():
+                distribution = self._distribution(theta, self._parts[0])
+                objective, gradient = self._gradient(distribution, theta, self._parts[0], keep_graph=True)
+                fisher = self._fisher(distribution, theta, self._parts[0])
+            return Linearisation(objective / self.count, gradient / self.count, fisher)
+        objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
+        for rows in self._parts:
+            with torch.enable_grad():
+                part, part_gradient = self._gradient(self._distribution(theta, rows), theta, rows)
+            objective += part
+            gradient += part_gradient
+        return Linearisation(objective / self.count, gradient / self.count, self._fisher_in_parts(theta))
+
+    def _objective_terms(self, distribution: Distribution, rows: slice) -> Tensor:
+        terms = surrogate_terms(distribution, self.act[rows], self.logp_old[rows], self.adv[rows])
+        return terms + self.ent_coef * distribution.entropy() if self.ent_coef else terms
+
+    def _gradient(
+        self, distribution: Distribution, theta: Tensor, rows: slice, *, keep_graph: bool = False
+    ) -> tuple[float, Tensor]:
+        total = self._objective_terms(distribution, rows).sum()
+        (gradient,) = torch.autograd.grad(
+            total, theta, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
+        )
+        return float(total.detach()), gradient
+
+    def _fisher(self, distribution: Distribution, theta: Tensor, rows: Rows) -> LinearOperator:
+        metric = fisher_metric(distribution)
+        if metric is not None:
+            return gauss_newton_product(metric, theta)
+        with torch.no_grad():
+            constant = self._distribution(theta, rows)
+        return kl_hessian_product(constant, distribution, theta)
+
+    def _fisher_in_parts(self, theta: Tensor) -> LinearOperator:
+        def of_part(rows: Rows) -> LinearOperator:
+            if len(self._fisher_parts) == 1:  # its graph may as well be kept
+                with torch.enable_grad():
+                    return self._fisher(self._distribution(theta, rows), theta, rows)
+
+            def product(v: Tensor) -> Tensor:
+                with torch.enable_grad():
+                    return self._fisher(self._distribution(theta, rows), theta, rows)(v)
+
+            return product
+
+        counts = [_length(rows) for rows in self._fisher_parts]
+        return weighted_sum([of_part(rows) for rows in self._fisher_parts], [count / sum(counts) for count in counts])
+
+
+def _length(rows: Rows) -> int:
+    return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+
+
+def _evenly_spaced(parts: list[slice], count: int, fraction: float, device: torch.device) -> list[Rows]:
+    """Return about ``fraction * count`` evenly spaced rows, at least one, in parts no larger than the given ones."""
+    if fraction == 1.0:
+        return list(parts)
+    chosen = max(1, round(fraction * count))
+    rows = torch.arange(chosen, device=device) * count // chosen
+    return list(rows.split(parts[0].stop - parts[0].start))

@@ -1,0 +1,51 @@
+r"""The surrogate objective and the divergences of a policy over a rollout, as pure functions on tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
+
+__all__ = ["action_std_terms", "entropy_terms", "kl_terms", "surrogate_terms"]
+
+
+def surrogate_terms(distribution: Distribution, act: Tensor, logp_old: Tensor, adv: Tensor) -> Tensor:
+    r"""Return :math:`\frac{\pi_\theta(a_n|s_n)}{\pi_{old}(a_n|s_n)} A_n` for each row; their mean is the surrogate.
+
+    arXiv:1502.05477, equation 14, with the behaviour policy as the sampling distribution.
+
+    :param distribution: :math:`\pi_\theta(\cdot|s_n)`, batch shape ``(N,)``.
+    :param act: the actions :math:`a_n`, shape ``(N, ...)``.
+    :param logp_old: :math:`\log \pi_{old}(a_n|s_n)`, shape ``(N,)``.
+    :param adv: the advantages :math:`A_n`, shape ``(N,)``.
+    """
+    return torch.exp(distribution.log_prob(act) - logp_old) * adv
+
+
+def kl_terms(behaviour: Distribution, distribution: Distribution) -> Tensor:
+    r"""Return :math:`D_{KL}(\pi_{old}(\cdot|s_n) \| \pi_\theta(\cdot|s_n))` for each row, shape ``(N,)``, in nats.
+
+    The divergence runs from the behaviour policy to the new one, as in arXiv:1502.05477, equation 12. Rounding
+    can make the divergence of two nearly equal policies negative by some 1e-17: it is cut off at zero.
+    """
+    return kl_divergence(behaviour, distribution).clamp_min(0.0)
+
+
+def entropy_terms(distribution: Distribution) -> Tensor | None:
+    """Return the entropy for each row, shape ``(N,)``, in nats; None where the distribution has no closed form."""
+    try:
+        return distribution.entropy()
+    except NotImplementedError:
+        return None
+
+
+def action_std_terms(distribution: Distribution) -> Tensor | None:
+    """Return the standard deviation for each row, averaged over the action's components, shape ``(N,)``.
+
+    None where the distribution implements none; not finite where it has none, as for categories.
+    """
+    try:
+        std = distribution.stddev
+    except NotImplementedError:
+        return None
+    return std.reshape(std.shape[0], -1).mean(dim=1)

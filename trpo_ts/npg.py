@@ -1,0 +1,344 @@
+"""Natural Policy Gradient in Tianshou's mould, and the update that TRPO shares with it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from tianshou.algorithm.algorithm_base import TrainingStats
+from tianshou.algorithm.modelfree.a2c import ActorCriticOnPolicyAlgorithm
+from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from tianshou.algorithm.optim import OptimizerFactory
+from tianshou.data import ReplayBuffer, SequenceSummaryStats
+from tianshou.data.types import BatchWithAdvantagesProtocol, RolloutBatchProtocol
+from tianshou.utils.net.continuous import ContinuousCritic
+from tianshou.utils.net.discrete import DiscreteCritic
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from trpo_ts.advantages import continues, explained_variance, normalised
+from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
+from trpo_ts.critics.optimizer_fit import optimizer_fit
+from trpo_ts.natural_gradient.distributions import check_joint, frozen
+from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.natural_gradient.problem import Point, PolicyProblem, Rows
+from trpo_ts.natural_gradient.surrogate import entropy_terms
+from trpo_ts.rollout import (
+    ActionDistribution,
+    as_tensors,
+    check_finite,
+    evaluation_mode,
+    restored_modes,
+    row_slices,
+    state_values,
+    without_validation,
+)
+from trpo_ts.state import load_return_statistics, plain, return_statistics
+from trpo_ts.stats import NPGTrainingStats, policy_step_fields
+from trpo_ts.trust_region import PolicyStep, SolverSettings, natural_gradient_step
+
+__all__ = ["NPG"]
+
+
+class NPG(ActorCriticOnPolicyAlgorithm):
+    r"""Natural Policy Gradient: :math:`\theta \leftarrow \theta + \eta\,(F + cI)^{-1} \nabla_\theta L(\theta)`.
+
+    Kakade 2001, *A Natural Policy Gradient*. The policy step uses the whole rollout; ``batch_size`` of the
+    trainer is the critic's minibatch size, and ``repeat`` takes further steps on the same rollout.
+
+    :param policy: the policy; all its trainable parameters are moved by the natural gradient.
+    :param critic: the network :math:`s \mapsto V(s)`. Parameters that it shares with the policy are the policy's:
+        the critic's optimiser leaves them alone, since it would move the policy after its step.
+    :param optim: the factory of the critic's optimiser.
+    :param optim_critic_iters: optimiser steps on the critic per policy step (on each minibatch, where the trainer
+        has a ``batch_size``), >= 0. More fit the values better and cost most of an update's time; typically 5-20.
+    :param trust_region_size: the factor :math:`\eta` > 0 on the natural gradient. Larger learns faster and less
+        stably; typically 0.1-1. There is no KL bound: for one, take :class:`trpo_ts.TRPO`.
+    :param advantage_normalization: whether advantages are centred and scaled to unit variance over the rollout.
+    :param gae_lambda: :math:`\lambda` in [0, 1] of generalised advantage estimation (arXiv:1506.02438): lower
+        trusts the critic more (less variance, more bias); typically 0.9-0.99.
+    :param max_batchsize: the most observations in one pass of the networks while values and log-probabilities
+        of a rollout are computed, >= 1; bounds memory.
+    :param gamma: the discount factor in [0, 1]; typically 0.9-0.999.
+    :param return_scaling: whether the critic's targets are divided by the running standard deviation of the
+        returns. Helps where rewards are large; the statistics are part of ``state_dict()``.
+    :param cg_iters: the most Fisher products in conjugate gradient, >= 1. More give a direction closer to the
+        exact natural gradient; typically 10-20.
+    :param cg_damping: :math:`c` >= 0, added to the Fisher matrix's diagonal. Larger is more stable and closer to
+        the plain gradient; typically 0.01-0.1.
+    :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops early; 0 never does.
+    :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
+        paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
+    :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically
+        0-0.01.
+    :param micro_batch_size: rows per pass in the update, >= 1, None for all at once. Bounds the update's memory
+        and changes nothing else, but with several passes each Fisher product repeats the forward pass.
+    :raises ValueError: for a value outside its range, naming the parameter, the range and the value.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: ProbabilisticActorPolicy,
+        critic: nn.Module | ContinuousCritic | DiscreteCritic,
+        optim: OptimizerFactory,
+        optim_critic_iters: int = 5,
+        trust_region_size: float = 0.5,
+        advantage_normalization: bool = True,
+        gae_lambda: float = 0.95,
+        max_batchsize: int = 256,
+        gamma: float = 0.99,
+        return_scaling: bool = False,
+        cg_iters: int = 10,
+        cg_damping: float = 0.1,
+        cg_tolerance: float = 1e-5,
+        fisher_subsampling: float = 1.0,
+        ent_coef: float = 0.0,
+        micro_batch_size: int | None = None,
+    ) -> None:
+        check_instance("policy", policy, ProbabilisticActorPolicy, "build one with trpo_ts.policies.make_policy")
+        check_instance("critic", critic, nn.Module, "build one with trpo_ts.critics.make_critic")
+        check_instance("optim", optim, OptimizerFactory, "for example tianshou's AdamOptimizerFactory(lr=1e-3)")
+        super().__init__(
+            policy=policy,
+            critic=critic,
+            optim=optim,
+            optim_include_actor=False,
+            gae_lambda=check_real("gae_lambda", gae_lambda, 0.0, 1.0),
+            max_batchsize=check_integer("max_batchsize", max_batchsize, 1),
+            gamma=check_real("gamma", gamma, 0.0, 1.0),
+            return_scaling=check_bool("return_scaling", return_scaling),
+        )
+        self.optim_critic_iters = check_integer("optim_critic_iters", optim_critic_iters, 0)
+        self.trust_region_size = check_real("trust_region_size", trust_region_size, 0.0, low_open=True)
+        self.advantage_normalization = check_bool("advantage_normalization", advantage_normalization)
+        self.cg_iters = check_integer("cg_iters", cg_iters, 1)
+        self.cg_damping = check_real("cg_damping", cg_damping, 0.0)
+        self.cg_tolerance = check_real("cg_tolerance", cg_tolerance, 0.0, 1.0, high_open=True)
+        self.fisher_subsampling = check_real("fisher_subsampling", fisher_subsampling, 0.0, 1.0, low_open=True)
+        self.ent_coef = check_real("ent_coef", ent_coef, 0.0)
+        self.micro_batch_size = (
+            None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
+        )
+
+    def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
+        """Update policy and critic from the whole buffer, as Tianshou's on-policy trainer calls it.
+
+        :param buffer: the rollout.
+        :param batch_size: the critic's minibatch size; None fits it on the whole rollout.
+        :param repeat: policy steps on this rollout, each followed by a fit of the critic, >= 1.
+        :raises ValueError: for an empty buffer, or observations, actions or rewards that are not finite, before
+            anything is changed.
+        """
+        if batch_size is not None:
+            check_integer("batch_size", batch_size, 1)
+        check_integer("repeat", repeat, 1)
+        if buffer is not None and len(buffer) == 0:
+            raise ValueError("buffer must hold at least one transition, got none; collect before update()")
+        with restored_modes(self), without_validation():
+            return super().update(buffer, batch_size, repeat)
+
+    def _preprocess_batch(
+        self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
+    ) -> BatchWithAdvantagesProtocol:
+        check_finite(batch)
+        parameter = next(self.policy.parameters())
+        batch.obs = as_tensors(batch.obs, parameter.device, parameter.dtype)
+        batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
+        batch.act = as_tensors(batch.act, parameter.device, parameter.dtype)
+        batch.logp_old = self._log_probabilities(batch)
+        batch = self._add_returns_and_advantages(batch, buffer, indices)
+        batch.adv = batch.adv.to(parameter.device, parameter.dtype)
+        if self.advantage_normalization:
+            batch.adv = normalised(batch.adv)
+        return batch
+
+    def _update_with_batch(  # type: ignore[override]
+        self, batch: BatchWithAdvantagesProtocol, batch_size: int | None, repeat: int
+    ) -> NPGTrainingStats:
+        parameters = FlatParameters(ActionDistribution(self.policy))
+        with evaluation_mode(self.policy):
+            problem = self._policy_problem(batch, parameters)
+        point = problem.start
+        steps: list[PolicyStep] = []
+        vf_losses: list[float] = []
+        for _ in range(repeat):
+            if not steps or steps[-1].accepted:
+                with evaluation_mode(self.policy):
+                    steps.append(self._policy_step(problem, point))
+                point = steps[-1].end
+                if steps[-1].accepted:
+                    parameters.write(point.theta)
+            vf_losses += self._fit_critic(batch, batch_size)
+        return self._training_stats(batch, steps, vf_losses)
+
+    def _policy_step(self, problem: PolicyProblem, start: Point) -> PolicyStep:
+        return natural_gradient_step(problem, start, solver=self._solver(), trust_region_size=self.trust_region_size)
+
+    def _solver(self) -> SolverSettings:
+        return SolverSettings(self.cg_iters, self.cg_damping, self.cg_tolerance)
+
+    def _policy_problem(
+        self,
+        batch: Any,
+        parameters: FlatParameters,
+    ) -> PolicyProblem:
+        def distribution_at(theta: Tensor, rows: Rows) -> Distribution:
+            return cast(Distribution, parameters.call(theta, batch.obs[rows], batch.info[rows]))
+
+        return PolicyProblem(
+            distribution_at,
+            parameters.read(),
+            act=batch.act,
+            logp_old=batch.logp_old,
+            adv=batch.adv,
+            ent_coef=self.ent_coef,
+            micro_batch_size=self.micro_batch_size,
+            fisher_subsampling=self.fisher_subsampling,
+        )
+
+    def _log_probabilities(self, batch: Any) -> Tensor:
+        """Return the behaviour policy's log-probabilities of the actions, shape ``(N,)``."""
+        distribution, parts = ActionDistribution(self.policy), []
+        with torch.no_grad(), evaluation_mode(self.policy):
+            for rows in row_slices(len(batch.act), self.max_batchsize):
+                act = batch.act[rows]
+                policy = distribution(batch.obs[rows], batch.info[rows])
+                check_joint(policy, len(act), act.shape[1:])
+                if self.ent_coef and entropy_terms(policy) is None:
+                    raise ValueError(
+                        f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
+                        "the distribution has no entropy in closed form"
+                    )
+                parts.append(frozen(policy).log_prob(act))
+        return torch.cat(parts)
+
+    def _add_returns_and_advantages(
+        self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
+    ) -> BatchWithAdvantagesProtocol:
+        count = len(batch.rew)
+        values = state_values(self.critic, batch.obs, count, self.max_batchsize)
+        reused = continues(batch.obs, batch.obs_next)
+        others = np.flatnonzero(~reused)
+        next_values = values.roll(-1)
+        next_values[others] = state_values(self.critic, batch.obs_next[others], len(others), self.max_batchsize)
+        scale = np.sqrt(self.ret_rms.var + self._eps) if self.return_scaling else 1.0
+        returns, adv = self.compute_episodic_return(
+            batch,
+            buffer,
+            indices,
+            next_values.cpu().numpy() * scale,
+            values.cpu().numpy() * scale,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+        )
+        if self.return_scaling and np.isfinite(returns).all():
+            self.ret_rms.update(returns)
+        batch.v_s = values
+        batch.returns = torch.as_tensor(returns / scale).to(values)
+        batch.adv = torch.as_tensor(adv).to(values)
+        return cast(BatchWithAdvantagesProtocol, batch)
+
+    def _fit_critic(self, batch: BatchWithAdvantagesProtocol, batch_size: int | None) -> list[float]:
+        return optimizer_fit(
+            self.critic,
+            self.optim._optim,
+            batch.obs,
+            batch.returns,
+            iterations=self.optim_critic_iters,
+            batch_size=batch_size,
+            micro_batch_size=self.micro_batch_size,
+        )
+
+    def _training_stats(
+        self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]
+    ) -> NPGTrainingStats:
+        return NPGTrainingStats(**self._stats_fields(batch, steps, vf_losses))
+
+    def _stats_fields(
+        self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]
+    ) -> dict[str, Any]:
+        return {
+            **policy_step_fields(steps),
+            "vf_loss": SequenceSummaryStats.from_sequence(vf_losses),
+            "explained_variance": explained_variance(batch.v_s, batch.returns),
+        }
+
+    def _create_optimizer(
+        self, module: nn.Module, factory: OptimizerFactory, max_grad_norm: float | None = None
+    ) -> ActorCriticOnPolicyAlgorithm.Optimizer:
+        return super()._create_optimizer(_OwnParameters(module, self.policy), factory, max_grad_norm)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what, beside parameters and optimiser moments, changes a later update."""
+        return {
+            "ret_rms": return_statistics(self.ret_rms),
+            "lr_schedulers": [plain(scheduler.state_dict()) for scheduler in self.lr_schedulers],
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Set what :meth:`get_extra_state` returned.
+
+        :raises ValueError: when the number of learning-rate schedules differs.
+        """
+        if len(state["lr_schedulers"]) != len(self.lr_schedulers):
+            raise ValueError(
+                f"state_dict must hold {len(self.lr_schedulers)} learning-rate schedule(s), "
+                f"got {len(state['lr_schedulers'])}; build the algorithm with the optimiser it was saved with"
+            )
+        load_return_statistics(self.ret_rms, state["ret_rms"])
+        for scheduler, scheduler_state in zip(self.lr_schedulers, state["lr_schedulers"], strict=True):
+            scheduler.load_state_dict(copy.deepcopy(scheduler_state))
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """Return everything that changes a later update, as tensors and plain numbers."""
+        state = super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        key = prefix + self._STATE_DICT_KEY_OPTIMIZERS
+        state[key] = plain(state[key])
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state of this class, or a plain Tianshou NPG's or TRPO's, and leave ``state_dict`` untouched.
+
+        A plain Tianshou state has no return statistics and no schedule: the present ones stay.
+
+        :raises ValueError: when the optimisers' states are missing.
+        :raises RuntimeError: when parameters are missing, unexpected or of another shape.
+        """
+        if self._STATE_DICT_KEY_OPTIMIZERS not in state_dict:
+            raise ValueError(
+                f"state_dict must hold {self._STATE_DICT_KEY_OPTIMIZERS!r}, got the keys {list(state_dict)[:5]}...; "
+                "save algorithm.state_dict(), not the policy's"
+            )
+        before = copy.deepcopy(self.state_dict())
+        # The optimiser would otherwise go on in the caller's own moment tensors.
+        state = {
+            **state_dict,
+            self._STATE_DICT_KEY_OPTIMIZERS: copy.deepcopy(state_dict[self._STATE_DICT_KEY_OPTIMIZERS]),
+        }
+        state.setdefault("_extra_state", self.get_extra_state())
+        try:
+            return super().load_state_dict(state, strict=strict, assign=assign)
+        except Exception:
+            super().load_state_dict(before)  # a failed load leaves the algorithm as it was
+            raise
+
+
+class _OwnParameters(nn.Module):
+    """The critic as its optimiser shall see it: without the parameters that the policy uses."""
+
+    def __init__(self, critic: nn.Module, policy: nn.Module) -> None:
+        super().__init__()
+        policy_parameters = set(map(id, policy.parameters()))
+        self._own = [p for p in critic.parameters() if id(p) not in policy_parameters]
+        if not self._own:
+            raise ValueError(
+                "critic must have parameters of its own, got none: all of them belong to the policy; "
+                "give it a value head"
+            )
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return iter(self._own)

@@ -1,0 +1,147 @@
+"""From a rollout in Tianshou's batch to tensors: checks, conversion, values, action distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import numpy as np
+import torch
+from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from tianshou.data import Batch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+__all__ = [
+    "ActionDistribution",
+    "as_tensors",
+    "check_finite",
+    "evaluation_mode",
+    "row_slices",
+    "state_values",
+    "without_validation",
+]
+
+
+def check_finite(batch: Any) -> None:
+    """Check that observations, actions and rewards of a rollout are finite.
+
+    :raises ValueError: naming the field, how many rows are affected and the first of them.
+    """
+    for field in ("obs", "obs_next", "act", "rew"):
+        for path, array in _leaves(batch.get(field), field):
+            if array.dtype.kind != "f":
+                continue
+            finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            if not finite.all():
+                first = int(np.argmin(finite))
+                raise ValueError(
+                    f"batch.{path} must be finite, got {array[first].tolist()!r} in row {first} "
+                    f"({int((~finite).sum())} of {len(finite)} rows); nothing was updated: "
+                    "look for the environment or wrapper that produces it"
+                )
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
+    if isinstance(value, Batch):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+    elif isinstance(value, np.ndarray):
+        yield path, value
+    elif isinstance(value, Tensor):
+        yield path, value.detach().cpu().numpy()
+
+
+def as_tensors(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Return arrays, or nested batches of arrays, as tensors; floating ones in the given dtype.
+
+    Networks convert NumPy input in every forward pass; converted once here, it costs nothing there. Integers
+    (images, categories) keep their dtype. What is no numeric array is returned as it is.
+    """
+    if isinstance(value, Batch):
+        return Batch({key: as_tensors(item, device, dtype) for key, item in value.items()})
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        value = torch.as_tensor(value)
+    if isinstance(value, Tensor):
+        return value.to(device, dtype if value.is_floating_point() else None)
+    return value
+
+
+def row_slices(count: int, size: int | None) -> list[slice]:
+    """Return the slices that cut ``count`` rows into parts of at most ``size``; None means one part."""
+    size = size or count
+    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
+
+
+def state_values(critic: nn.Module, obs: Any, count: int, max_batchsize: int) -> Tensor:
+    """Return the critic's values V(s) of ``count`` observations, shape ``(count,)``, without a graph.
+
+    :raises ValueError: when the critic returns anything but one value per observation.
+    """
+    parts = []
+    with torch.no_grad(), evaluation_mode(critic):
+        for rows in row_slices(count, max_batchsize):
+            value = critic(obs[rows])
+            length = rows.stop - rows.start
+            if not isinstance(value, Tensor) or value.numel() != length:
+                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+                raise ValueError(
+                    f"critic must return one value per observation, got {got} for {length} observations; "
+                    "its output must have shape (N, 1) or (N,)"
+                )
+            parts.append(value.flatten())
+    return torch.cat(parts)
+
+
+class ActionDistribution(nn.Module):
+    r"""The policy as a map from observations to action distributions, :math:`s \mapsto \pi(\cdot|s)`.
+
+    Tianshou's ``policy(batch)`` also draws an action; this does not, and leaves the random generators alone.
+    """
+
+    def __init__(self, policy: ProbabilisticActorPolicy) -> None:
+        super().__init__()
+        self.policy = policy
+        self._samples = type(policy).forward is not ProbabilisticActorPolicy.forward
+
+    def forward(self, obs: Any, info: Any) -> Distribution:
+        """Return the action distributions for ``obs``, with the rollout's ``info`` for policies that read it."""
+        if self._samples:  # a policy with its own forward pass decides there what its distribution is
+            with torch.random.fork_rng():
+                return cast(Distribution, self.policy(Batch(obs=obs, info=info)).dist)
+        dist_input, _ = self.policy.actor(obs, state=None, info=info)
+        return self.policy.dist_fn(dist_input)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode, and every submodule back into its own mode afterwards."""
+    with restored_modes(module):
+        module.eval()
+        yield
+
+
+@contextmanager
+def restored_modes(module: nn.Module) -> Iterator[None]:
+    """Give every submodule its own training mode back afterwards."""
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    try:
+        yield
+    finally:
+        for submodule, training in modes:
+            submodule.training = training
+
+
+@contextmanager
+def without_validation() -> Iterator[None]:
+    """Switch off the argument checks of torch's distributions.
+
+    They cost a tenth of a forward pass, and raise where an update has to turn down a candidate quietly.
+    """
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)

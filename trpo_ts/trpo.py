@@ -1,0 +1,105 @@
+"""Trust Region Policy Optimization in Tianshou's mould."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from tianshou.algorithm.optim import OptimizerFactory
+from tianshou.data import SequenceSummaryStats
+from tianshou.data.types import BatchWithAdvantagesProtocol
+from tianshou.utils.net.continuous import ContinuousCritic
+from tianshou.utils.net.discrete import DiscreteCritic
+from torch import nn
+
+from trpo_ts.checks import check_integer, check_real
+from trpo_ts.natural_gradient.problem import Point, PolicyProblem
+from trpo_ts.npg import NPG
+from trpo_ts.stats import TRPOTrainingStats
+from trpo_ts.trust_region import PolicyStep, trust_region_step
+
+__all__ = ["TRPO"]
+
+
+class TRPO(NPG):
+    r"""Trust Region Policy Optimization (Schulman et al. 2015, arXiv:1502.05477).
+
+    .. math:: \max_\theta L(\theta) \quad \text{s.t.} \quad \bar D_{KL}(\pi_{old} \| \pi_\theta) \le \delta
+
+    After each update the mean KL divergence from the behaviour policy over the whole rollout is at most ``max_kl``,
+    whatever ``batch_size``, ``repeat`` and the sharing of networks. The parameters that are not listed are those
+    of :class:`trpo_ts.NPG`.
+
+    :param max_kl: the bound :math:`\delta` > 0, in nats. Larger learns faster, smaller is more stable; typically
+        0.005-0.04.
+    :param backtrack_coeff: the factor in (0, 1) between candidates of the line search.
+    :param max_backtracks: the number of candidates of the line search, >= 1.
+    :param trust_region_size: accepted and checked for compatibility with Tianshou's signature; the step size
+        follows from ``max_kl``.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: ProbabilisticActorPolicy,
+        critic: nn.Module | ContinuousCritic | DiscreteCritic,
+        optim: OptimizerFactory,
+        max_kl: float = 0.01,
+        backtrack_coeff: float = 0.8,
+        max_backtracks: int = 10,
+        optim_critic_iters: int = 5,
+        trust_region_size: float = 0.5,
+        advantage_normalization: bool = True,
+        gae_lambda: float = 0.95,
+        max_batchsize: int = 256,
+        gamma: float = 0.99,
+        return_scaling: bool = False,
+        cg_iters: int = 10,
+        cg_damping: float = 0.1,
+        cg_tolerance: float = 1e-5,
+        fisher_subsampling: float = 1.0,
+        ent_coef: float = 0.0,
+        micro_batch_size: int | None = None,
+    ) -> None:
+        super().__init__(
+            policy=policy,
+            critic=critic,
+            optim=optim,
+            optim_critic_iters=optim_critic_iters,
+            trust_region_size=trust_region_size,
+            advantage_normalization=advantage_normalization,
+            gae_lambda=gae_lambda,
+            max_batchsize=max_batchsize,
+            gamma=gamma,
+            return_scaling=return_scaling,
+            cg_iters=cg_iters,
+            cg_damping=cg_damping,
+            cg_tolerance=cg_tolerance,
+            fisher_subsampling=fisher_subsampling,
+            ent_coef=ent_coef,
+            micro_batch_size=micro_batch_size,
+        )
+        self.max_kl = check_real("max_kl", max_kl, 0.0, low_open=True)
+        self.backtrack_coeff = check_real("backtrack_coeff", backtrack_coeff, 0.0, 1.0, low_open=True, high_open=True)
+        self.max_backtracks = check_integer("max_backtracks", max_backtracks, 1)
+
+    def _policy_step(self, problem: PolicyProblem, start: Point) -> PolicyStep:
+        return trust_region_step(
+            problem,
+            start,
+            solver=self._solver(),
+            max_kl=self.max_kl,
+            backtrack_coeff=self.backtrack_coeff,
+            max_backtracks=self.max_backtracks,
+        )
+
+    def _training_stats(
+        self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]
+    ) -> TRPOTrainingStats:
+        fields: dict[str, Any] = self._stats_fields(batch, steps, vf_losses)
+        return TRPOTrainingStats(
+            **fields,
+            step_size=SequenceSummaryStats.from_sequence([step.step_size for step in steps]),
+            step_fraction=sum(step.fraction for step in steps) / len(steps),
+            backtracks=sum(step.backtracks for step in steps),
+        )
