@@ -54,5 +54,6 @@ def continues(obs: Any, obs_next: Any) -> np.ndarray:
     same = np.zeros(len(obs), dtype=bool)
     if isinstance(obs, Tensor) and isinstance(obs_next, Tensor) and obs.shape == obs_next.shape:
         equal = obs_next[:-1] == obs[1:]
-        same[:-1] = equal.reshape(len(equal), -1).all(dim=1).cpu().numpy()
+        others = tuple(range(1, equal.dim()))
+        same[:-1] = (equal.all(dim=others) if others else equal).cpu().numpy()
     return same

@@ -90,7 +90,7 @@ def state_values(critic: nn.Module, obs: Any, count: int, max_batchsize: int) ->
                     f"critic must return one value per observation, got {got} for {length} observations; "
                     "its output must have shape (N, 1) or (N,)"
                 )
-            parts.append(value.flatten())
+            parts.append(value.detach().flatten())
     return torch.cat(parts)
 
 

@@ -2,6 +2,7 @@
 
 __all__ = ["learning_panels"]
 
+import math
 from collections.abc import Sequence
 
 import plotly.graph_objects as go
@@ -47,7 +48,7 @@ def _return_panel(
     if not traces:
         return None
     if reference_return is not None:
-        steps = [update.env_steps for update in ended] + [test.env_steps for test in tests]
+        steps = [update.env_steps for update in updates] + [test.env_steps for test in tests]
         traces.append(_level(steps, reference_return, reference_name, "return"))
     heading = "Return of the episodes that ended: mean, 10th to 90th percentile"
     return Panel(heading, "episode return", traces, height=230)
@@ -126,7 +127,7 @@ def _line_search_panel(updates: Sequence[UpdateRecord]) -> Panel | None:
     heading, backtracks = "Line search", _backtracks(updates)
     most = max([update.backtracks or 0.0 for update in updates], default=0.0)
     # Both axes have their zero at the same height, and room for a cross there.
-    counts = {"range": _with_margin(max(most, 1.0)), "tickmode": "auto", "nticks": 4}
+    counts = {"range": _with_margin(max(most, 1.0)), "dtick": math.ceil(max(most, 1.0) / 2)}
     if not _reported(updates, "step_fraction"):
         return Panel(heading, "backtracks", backtracks, y_axis=counts) if backtracks else None
     fraction = _statistic(updates, "step_fraction", "fraction of the full step", "")

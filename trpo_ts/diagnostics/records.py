@@ -12,15 +12,16 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from trpo_ts.diagnostics.checks import as_count, as_matrix, as_names, as_number, as_numbers
+from trpo_ts.checks import check_integer, check_real
+from trpo_ts.diagnostics.sequences import as_matrix, as_names, as_numbers
 
 
 @dataclass(frozen=True)
 class UpdateRecord:
     """One training step: what was collected and what the update made of it.
 
-    Every statistic is None where the algorithm did not report it. Where one update took several policy steps,
-    a statistic is their mean.
+    The names of the statistics are those of the training stats of `trpo_ts.TRPO`. A statistic is None where the
+    algorithm did not report it, as most are for other algorithms.
 
     :raises ValueError: if a value is malformed or not finite; the message names it.
     """
@@ -65,13 +66,13 @@ class UpdateRecord:
     """Seconds spent in the update."""
 
     def __post_init__(self) -> None:
-        _replace(self, "iteration", as_count(self.iteration, "iteration", minimum=1))
-        _replace(self, "env_steps", as_count(self.env_steps, "env_steps"))
+        _replace(self, "iteration", check_integer("iteration", self.iteration, 1))
+        _replace(self, "env_steps", check_integer("env_steps", self.env_steps, 0))
         _replace(self, "episode_returns", as_numbers(self.episode_returns, "episode_returns"))
         for name in self.statistics():
             value = getattr(self, name)
             if value is not None:
-                _replace(self, name, as_number(value, name))
+                _replace(self, name, check_real(name, value))
 
     @classmethod
     def statistics(cls) -> tuple[str, ...]:
@@ -116,7 +117,7 @@ class EvaluationRecord:
     """Undiscounted returns of the test's episodes, shape ``(E,)``, E >= 1."""
 
     def __post_init__(self) -> None:
-        _replace(self, "env_steps", as_count(self.env_steps, "env_steps"))
+        _replace(self, "env_steps", check_integer("env_steps", self.env_steps, 0))
         _replace(self, "episode_returns", as_numbers(self.episode_returns, "episode_returns"))
         if not self.episode_returns:
             raise ValueError("episode_returns must hold at least one return, got none")
@@ -180,7 +181,7 @@ class PolicySnapshot:
     """Mean action at each of them, shape ``(G,)``."""
 
     def __post_init__(self) -> None:
-        _replace(self, "iteration", as_count(self.iteration, "iteration"))
+        _replace(self, "iteration", check_integer("iteration", self.iteration, 0))
         _replace(self, "grid", as_numbers(self.grid, "grid"))
         _replace(self, "mean_action", as_numbers(self.mean_action, "mean_action"))
         if not self.grid or len(self.grid) != len(self.mean_action):

@@ -52,8 +52,8 @@ def _parse(line: str, place: str) -> Record:
         if kind not in list(_KINDS):
             raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}")
         return _KINDS[kind](**document)
-    except (TypeError, ValueError) as error:
-        # A TypeError names the field that is missing or too many.
+    except (TypeError, ValueError, OverflowError) as error:
+        # A TypeError names the field that is missing or too many; an integer may exceed every float.
         raise ValueError(f"{place}: {error}") from error
 
 

@@ -36,6 +36,8 @@ GREY = "#5F6B76"
 _HEADING, _LEGEND, _GAP, _TITLE, _TOP, _BOTTOM = 24, 24, 20, 40, 12, 56
 # Beyond this many points a marker on each turns a curve into a caterpillar.
 _MARKED_POINTS = 60
+# Beyond this many, a line of full width fills its own zigzag.
+_WIDE_LINE_POINTS = 300
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,22 @@ class Panel:
 
 
 def line(x: Sequence[float], y: Sequence[float | None], **properties: Any) -> go.Scatter:
-    """Return a line through the given points, broken at None; few points are marked each.
+    """Return a line through the given points, broken at None; few points, or lonely ones, are marked each.
 
     :param properties: further properties of the trace; `color` and `dash` are those of its line.
     """
-    stroke = {"width": 2, "color": properties.pop("color", BLUE), "dash": properties.pop("dash", "solid")}
-    mode = properties.pop("mode", "lines+markers" if len(x) <= _MARKED_POINTS else "lines")
+    stroke = {
+        "color": properties.pop("color", BLUE),
+        "dash": properties.pop("dash", "solid"),
+        "width": 2 if len(x) <= _WIDE_LINE_POINTS else 1.2,
+    }
+    # A value between two gaps has no line to show it.
+    lonely = any(
+        value is not None and before is None and after is None
+        for before, value, after in zip([None, *y], y, [*y[1:], None], strict=False)
+    )
+    marked = lonely or len(x) <= _MARKED_POINTS
+    mode = properties.pop("mode", "lines+markers" if marked else "lines")
     return go.Scatter(x=list(x), y=list(y), mode=mode, line=stroke, marker={"size": 5}, **properties)
 
 

@@ -1,37 +1,10 @@
-"""Checks that turn what a caller or a file gives into the plain numbers that records hold."""
+"""Checks that turn sequences and arrays, from a caller or a file, into the tuples that records hold."""
 
-__all__ = ["as_count", "as_matrix", "as_names", "as_number", "as_numbers"]
-
-import math
-from numbers import Integral, Real
+__all__ = ["as_matrix", "as_names", "as_numbers"]
 
 import numpy as np
 
-
-def as_count(value: object, name: str, *, minimum: int = 0) -> int:
-    """Return an integer of at least ``minimum``.
-
-    :raises ValueError: if it is anything else.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {_shown(value)}")
-    return int(value)
-
-
-def as_number(value: object, name: str) -> float:
-    """Return a finite float.
-
-    :raises ValueError: if it is not a number, or NaN or infinite.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ValueError(f"{name} must be a number, got {_shown(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, got {_shown(value)}")
-    return number
+from trpo_ts.checks import check_real
 
 
 def as_numbers(value: object, name: str) -> tuple[float, ...]:
@@ -39,7 +12,7 @@ def as_numbers(value: object, name: str) -> tuple[float, ...]:
 
     :raises ValueError: if it is no such sequence.
     """
-    return tuple(as_number(item, f"{name}[{index}]") for index, item in enumerate(_items(value, name)))
+    return tuple(check_real(f"{name}[{index}]", item) for index, item in enumerate(_items(value, name)))
 
 
 def as_matrix(value: object, name: str) -> tuple[tuple[float, ...], ...]:
