@@ -1,5 +1,8 @@
 """Critics for Tianshou 2: value networks and the ways to fit them."""
 
 from trpo_ts.critics.factory import make_critic
+from trpo_ts.critics.fit import CriticFit, CriticTask
+from trpo_ts.critics.gauss_newton_fit import GaussNewtonFit
+from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 
-__all__ = ["make_critic"]
+__all__ = ["CriticFit", "CriticTask", "GaussNewtonFit", "MinibatchFit", "OptimizerFit", "make_critic"]

@@ -1,16 +1,75 @@
-"""The documented critic fit: steps of an optimiser on the mean squared error."""
+"""Critic fits by the steps of an optimiser: the documented one, and epochs of minibatches."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["optimizer_fit"]
+from trpo_ts.checks import check_integer
+from trpo_ts.critics.fit import CriticTask
+
+__all__ = ["MinibatchFit", "OptimizerFit", "optimizer_fit"]
+
+
+@dataclass(frozen=True)
+class OptimizerFit:
+    """Tianshou's documented fit: so many steps on the whole rollout, or on each minibatch in turn.
+
+    It is what ``critic_fit=None`` stands for, with ``optim_critic_iters`` and the trainer's ``batch_size``.
+
+    :param iterations: steps on each minibatch, >= 0.
+    :param batch_size: rows of a minibatch, >= 1; None for the whole rollout.
+    """
+
+    iterations: int = 5
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_integer("iterations", self.iterations, 0)
+        if self.batch_size is not None:
+            check_integer("batch_size", self.batch_size, 1)
+
+    def fit(self, task: CriticTask) -> list[float]:
+        """Fit as :class:`CriticFit` says; see :func:`optimizer_fit`."""
+        return optimizer_fit(
+            task.critic,
+            task.optimizer,
+            task.obs,
+            task.returns,
+            iterations=self.iterations,
+            batch_size=self.batch_size,
+            micro_batch_size=task.micro_batch_size,
+        )
+
+
+@dataclass(frozen=True)
+class MinibatchFit:
+    """Epochs over the rollout, one step on each shuffled minibatch, as Stable-Baselines fits.
+
+    :param epochs: passes over the rollout, >= 1.
+    :param batch_size: rows of a minibatch, >= 1.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        check_integer("epochs", self.epochs, 1)
+        check_integer("batch_size", self.batch_size, 1)
+
+    def fit(self, task: CriticTask) -> list[float]:
+        """Fit as :class:`CriticFit` says; the losses are those of the last epoch."""
+        losses: list[float] = []
+        for _ in range(self.epochs):
+            losses = OptimizerFit(1, self.batch_size).fit(task)
+        return losses
+
 
 _LARGEST_LOSS = torch.finfo(torch.float32).max
 

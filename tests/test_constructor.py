@@ -11,6 +11,7 @@ from rollouts import OBS_DIM, Mlp, make_actor_policy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 
 from trpo_ts import NPG, TRPO
+from trpo_ts.critics import OptimizerFit
 
 BAD = {
     "max_kl": [0.0, -0.01, math.inf, math.nan, "0.01", None, True],
@@ -18,16 +19,17 @@ BAD = {
     "max_backtracks": [0, -1, 2.5, "3", None, True],
     "optim_critic_iters": [-1, 1.5, None, False],
     "trust_region_size": [0.0, -1.0, math.nan, math.inf],
-    "advantage_normalization": [None, 1, "yes"],
+    "advantage_normalization": [None, 2, "yes"],
     "gae_lambda": [-0.1, 1.1, math.nan, None],
     "max_batchsize": [0, -5, 2.0, None],
     "gamma": [-0.01, 1.01, math.nan, "1"],
-    "return_scaling": [None, 0, "no"],
+    "return_scaling": [None, -1, 0.5],
     "cg_iters": [0, -1, 1.0, None],
     "cg_damping": [-0.1, math.nan, math.inf, None],
     "cg_tolerance": [-1e-3, 1.0, math.nan, None],
     "fisher_subsampling": [0.0, -0.1, 1.1, math.nan, None],
     "ent_coef": [-0.1, math.nan, math.inf, None],
+    "critic_fit": ["gauss-newton", 3, OptimizerFit],
     "micro_batch_size": [0, -1, 1.5, True],
     "policy": [None, Mlp((OBS_DIM, 1))],
     "critic": [None, lambda obs: obs],
@@ -58,6 +60,7 @@ def test_bad_value_is_refused_by_name(name, value):
         {"gamma": 0, "gae_lambda": 1},
         {"max_kl": np.float32(0.01), "max_backtracks": np.int64(3)},
         {"optim_critic_iters": 0},
+        {"return_scaling": 1, "advantage_normalization": 0},
         {"cg_damping": 0, "cg_tolerance": 0, "ent_coef": 0},
         {"micro_batch_size": None},
         {"micro_batch_size": 16},

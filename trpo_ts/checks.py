@@ -6,6 +6,8 @@ import math
 import numbers
 from typing import Any
 
+import numpy as np
+
 __all__ = ["check_bool", "check_instance", "check_integer", "check_real"]
 
 
@@ -45,13 +47,13 @@ def check_integer(name: str, value: Any, low: int) -> int:
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """Return ``value`` if it is a bool.
+    """Return ``value`` as a bool; 0 and 1 are taken for what they mean, as command lines give them.
 
-    :raises ValueError: otherwise; 0 and 1 are refused, since they are mostly a parameter in the wrong place.
+    :raises ValueError: for anything else.
     """
-    if not isinstance(value, bool):
+    if not isinstance(value, numbers.Integral | np.bool_) or value not in (0, 1):
         raise ValueError(f"{name} must be True or False, got {value!r}")
-    return value
+    return bool(value)
 
 
 def check_instance(name: str, value: Any, kind: type, mend: str) -> None:
@@ -59,8 +61,9 @@ def check_instance(name: str, value: Any, kind: type, mend: str) -> None:
 
     :raises ValueError: otherwise, ending on ``mend``.
     """
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}; {mend}")
+    if isinstance(value, type) or not isinstance(value, kind):  # a class may satisfy a protocol too
+        got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise ValueError(f"{name} must be a {kind.__name__}, got {got}; {mend}")
 
 
 def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:

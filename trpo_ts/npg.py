@@ -21,7 +21,8 @@ from torch.distributions import Distribution
 
 from trpo_ts.advantages import continues, explained_variance, normalised
 from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
-from trpo_ts.critics.optimizer_fit import optimizer_fit
+from trpo_ts.critics.fit import CriticFit, CriticTask
+from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.distributions import check_joint, frozen
 from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem, Rows
@@ -74,6 +75,8 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
     :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically
         0-0.01.
+    :param critic_fit: how the critic is fitted; None is the documented way, ``optim_critic_iters`` steps of
+        ``optim``. See :mod:`trpo_ts.critics` for others; they do not read ``optim_critic_iters`` and ``batch_size``.
     :param micro_batch_size: rows per pass in the update, >= 1, None for all at once. Bounds the update's memory
         and changes nothing else, but with several passes each Fisher product repeats the forward pass.
     :raises ValueError: for a value outside its range, naming the parameter, the range and the value.
@@ -97,10 +100,13 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         cg_tolerance: float = 1e-5,
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,
+        critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
         check_instance("policy", policy, ProbabilisticActorPolicy, "build one with trpo_ts.policies.make_policy")
         check_instance("critic", critic, nn.Module, "build one with trpo_ts.critics.make_critic")
+        if critic_fit is not None:
+            check_instance("critic_fit", critic_fit, CriticFit, "for example trpo_ts.critics.GaussNewtonFit()")
         check_instance("optim", optim, OptimizerFactory, "for example tianshou's AdamOptimizerFactory(lr=1e-3)")
         super().__init__(
             policy=policy,
@@ -120,6 +126,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         self.cg_tolerance = check_real("cg_tolerance", cg_tolerance, 0.0, 1.0, high_open=True)
         self.fisher_subsampling = check_real("fisher_subsampling", fisher_subsampling, 0.0, 1.0, low_open=True)
         self.ent_coef = check_real("ent_coef", ent_coef, 0.0)
+        self.critic_fit = critic_fit
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
@@ -242,16 +249,10 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         batch.adv = torch.as_tensor(adv).to(values)
         return cast(BatchWithAdvantagesProtocol, batch)
 
-    def _fit_critic(self, batch: BatchWithAdvantagesProtocol, batch_size: int | None) -> list[float]:
-        return optimizer_fit(
-            self.critic,
-            self.optim._optim,
-            batch.obs,
-            batch.returns,
-            iterations=self.optim_critic_iters,
-            batch_size=batch_size,
-            micro_batch_size=self.micro_batch_size,
-        )
+    def _fit_critic(self, batch: Any, batch_size: int | None) -> list[float]:
+        fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
+        task = CriticTask(self.critic, self.optim._optim, batch.obs, batch.returns, self.micro_batch_size)
+        return fit.fit(task)
 
     def _training_stats(
         self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]

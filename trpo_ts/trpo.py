@@ -13,6 +13,7 @@ from tianshou.utils.net.discrete import DiscreteCritic
 from torch import nn
 
 from trpo_ts.checks import check_integer, check_real
+from trpo_ts.critics.fit import CriticFit
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
 from trpo_ts.npg import NPG
 from trpo_ts.stats import TRPOTrainingStats
@@ -59,6 +60,7 @@ class TRPO(NPG):
         cg_tolerance: float = 1e-5,
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,
+        critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
         super().__init__(
@@ -77,6 +79,7 @@ class TRPO(NPG):
             cg_tolerance=cg_tolerance,
             fisher_subsampling=fisher_subsampling,
             ent_coef=ent_coef,
+            critic_fit=critic_fit,
             micro_batch_size=micro_batch_size,
         )
         self.max_kl = check_real("max_kl", max_kl, 0.0, low_open=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,23 +20,27 @@ class FlatParameters:
     with ``requires_grad=False`` are constants; parameters that the output does not use get a zero gradient.
 
     :param module: the module; its parameters must share one device and one floating dtype.
+    :param only: the parameters that may move, when not all of the module's; the others are constants.
     :raises ValueError: when there is no trainable parameter, or their devices or dtypes differ.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, only: Iterable[nn.Parameter] | None = None) -> None:
         self._module = module
-        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        chosen = None if only is None else set(map(id, only))
+        self._parameters = {
+            name: p for name, p in module.named_parameters() if p.requires_grad and (chosen is None or id(p) in chosen)
+        }
         if not self._parameters:
             raise ValueError(
-                "policy must have at least one trainable parameter, got none: every parameter has "
+                "policy and critic must each have at least one trainable parameter, got none: every parameter has "
                 "requires_grad=False; unfreeze those that shall learn"
             )
         kinds = {(p.dtype, p.device) for p in self._parameters.values()}
         if len(kinds) > 1:
             raise ValueError(
-                "policy parameters must share one dtype and one device, "
+                "the parameters of a network must share one dtype and one device, "
                 f"got {sorted(f'{dtype} on {device}' for dtype, device in kinds)}; "
-                "move the policy with .to(...) before the algorithm is built"
+                "move the network with .to(...) before the algorithm is built"
             )
         ((self.dtype, self.device),) = kinds
 

@@ -1,0 +1,42 @@
+"""The interface between an update and the way its critic is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CriticFit", "CriticTask"]
+
+
+@dataclass(frozen=True)
+class CriticTask:
+    """What one fit of the critic is given.
+
+    :param critic: the network, in training mode, from observations to values ``(n, 1)`` or ``(n,)``.
+    :param optimizer: the algorithm's optimiser; it holds the parameters that may move: ``own``.
+    :param obs: the rollout's observations as tensors, sliceable by row.
+    :param returns: the targets, shape ``(N,)``.
+    :param micro_batch_size: the most rows in one pass; None for all.
+    """
+
+    critic: nn.Module
+    optimizer: torch.optim.Optimizer
+    obs: Any
+    returns: Tensor
+    micro_batch_size: int | None = None
+
+    @property
+    def own(self) -> list[nn.Parameter]:
+        """The parameters that the critic does not share with the policy; all others must stay as they are."""
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+
+@runtime_checkable
+class CriticFit(Protocol):
+    """A way to fit the critic. Any object with this method will do."""
+
+    def fit(self, task: CriticTask) -> list[float]:
+        """Move ``task.own`` towards the targets and return mean squared errors to report, at least one, finite."""

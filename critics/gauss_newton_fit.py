@@ -1,0 +1,132 @@
+r"""The critic's fit as a trust-region Gauss-Newton step (Schulman et al. 2016, arXiv:1506.02438, section 5)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trpo_ts.checks import check_integer, check_real
+from trpo_ts.critics.fit import CriticTask
+from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
+from trpo_ts.natural_gradient.distributions import FisherMetric
+from trpo_ts.natural_gradient.fisher import LinearOperator, damped, gauss_newton_product, weighted_sum
+from trpo_ts.natural_gradient.parameters import FlatParameters
+
+__all__ = ["GaussNewtonFit"]
+
+
+@dataclass(frozen=True)
+class GaussNewtonFit:
+    r"""Fit the values by Gauss-Newton steps within a trust region.
+
+    Each step minimises the linearised error :math:`\frac{1}{N}\sum_n (V(s_n) + j_n^\top d - R_n)^2` with
+    conjugate gradient on :math:`H = \frac{1}{N}\sum_n j_n j_n^\top`, subject to
+
+    .. math:: \frac{1}{N}\sum_n \frac{(j_n^\top d)^2}{2\sigma^2} \le \epsilon, \qquad
+              \sigma^2 = \frac{1}{N}\sum_n (V(s_n) - R_n)^2,
+
+    and is halved until the error falls. Needs no learning rate and does not mind the scale of the returns. The
+    optimiser of the algorithm is not used.
+
+    :param steps: Gauss-Newton steps per fit, >= 1.
+    :param cg_iters: products with :math:`H` per step, >= 1.
+    :param damping: Tikhonov damping of :math:`H`, >= 0.
+    :param max_change: the bound :math:`\epsilon` > 0 on the change of the values relative to their error; at 0.5
+        it never binds. Smaller forgets less of what earlier rollouts taught.
+    :param max_halvings: how often a step is halved before it is given up, >= 0.
+    :raises ValueError: for a value outside its range.
+    """
+
+    steps: int = 2
+    cg_iters: int = 10
+    damping: float = 0.01
+    max_change: float = 0.1
+    max_halvings: int = 5
+
+    def __post_init__(self) -> None:
+        check_integer("steps", self.steps, 1)
+        check_integer("cg_iters", self.cg_iters, 1)
+        check_real("damping", self.damping, 0.0)
+        check_real("max_change", self.max_change, 0.0, low_open=True)
+        check_integer("max_halvings", self.max_halvings, 0)
+
+    def fit(self, task: CriticTask) -> list[float]:
+        """Fit as :class:`CriticFit` says; the loss is the one after the last step."""
+        problem = _ValueProblem(task)
+        theta, loss = problem.parameters.read(), math.inf
+        for _ in range(self.steps):
+            theta, loss = self._step(problem, theta)
+        problem.parameters.write(theta)
+        return [min(loss, torch.finfo(torch.float32).max) if not math.isnan(loss) else torch.finfo(torch.float32).max]
+
+    def _step(self, problem: _ValueProblem, theta: Tensor) -> tuple[Tensor, float]:
+        """Return the parameters after one step, or the same where none lowers the error, and their error."""
+        before, gradient, product = problem.linearise(theta)
+        solution = conjugate_gradient(
+            damped(product, self.damping), -gradient, max_iterations=self.cg_iters, tolerance=1e-5
+        )
+        change = solution.curvature - self.damping * float(solution.x.dot(solution.x))  # d^T H d
+        if not (math.isfinite(before) and 0.0 < change < math.inf):
+            return theta, before
+        fraction = min(1.0, math.sqrt(2.0 * self.max_change * before / change))
+        for _ in range(self.max_halvings + 1):
+            candidate = theta + fraction * solution.x
+            after = problem.error(candidate)
+            if after < before:
+                return candidate, after
+            fraction /= 2.0
+        return theta, before
+
+
+class _ValueProblem:
+    """The mean squared error of the values, as a function of the critic's own parameters."""
+
+    def __init__(self, task: CriticTask) -> None:
+        self.parameters = FlatParameters(task.critic, only=task.own)
+        self._task = task
+        count = len(task.returns)
+        size = task.micro_batch_size or count
+        self._parts = [slice(i, min(i + size, count)) for i in range(0, count, size)]
+        self._weights = [(rows.stop - rows.start) / count for rows in self._parts]
+
+    def error(self, theta: Tensor) -> float:
+        """Return the mean squared error at ``theta``."""
+        with torch.no_grad():
+            return sum(
+                weight * float(self._residual(theta, rows).square().mean())
+                for weight, rows in zip(self._weights, self._parts, strict=True)
+            )
+
+    def linearise(self, theta: Tensor) -> tuple[float, Tensor, LinearOperator]:
+        """Return the mean squared error, the gradient of its half, and the products with H."""
+        leaf = theta.detach().requires_grad_(True)
+        error, gradient = 0.0, torch.zeros_like(theta)
+        products: list[LinearOperator] = []
+        for weight, rows in zip(self._weights, self._parts, strict=True):
+            with torch.enable_grad():
+                residual = self._residual(leaf, rows)
+                half = 0.5 * residual.square().mean()
+                (part,) = torch.autograd.grad(half, leaf, retain_graph=len(self._parts) == 1)
+            error += 2.0 * weight * float(half.detach())
+            gradient += weight * part
+            products.append(self._product(leaf, rows, residual if len(self._parts) == 1 else None))
+        return error, gradient, weighted_sum(products, self._weights)
+
+    def _product(self, leaf: Tensor, rows: slice, residual: Tensor | None) -> LinearOperator:
+        # The derivative of the residual is that of the values; its metric is the identity.
+        if residual is not None:
+            return gauss_newton_product(FisherMetric((residual,), tuple), leaf)
+
+        def product(v: Tensor) -> Tensor:
+            with torch.enable_grad():
+                outputs = self._residual(leaf, rows)
+            return gauss_newton_product(FisherMetric((outputs,), tuple), leaf)(v)
+
+        return product
+
+    def _residual(self, theta: Tensor, rows: slice) -> Tensor:
+        values: Tensor = self.parameters.call(theta, self._task.obs[rows])
+        return values.flatten() - self._task.returns[rows]

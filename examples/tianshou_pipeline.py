@@ -1,0 +1,123 @@
+"""A usual Tianshou training script in which only one import differs.
+
+    python examples/tianshou_pipeline.py --task Pendulum-v1
+    python examples/tianshou_pipeline.py --task CartPole-v1
+    tensorboard --logdir runs
+
+The networks, collectors, trainer and logger are Tianshou's. To compare, change the import of TRPO to
+`from tianshou.algorithm import TRPO`: the rest of the script stays as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+from tianshou.algorithm.algorithm_base import Algorithm
+from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
+from tianshou.algorithm.optim import AdamOptimizerFactory
+from tianshou.data import Collector, CollectStats, InfoStats, VectorReplayBuffer
+from tianshou.env import DummyVectorEnv
+from tianshou.trainer import OnPolicyTrainerParams
+from tianshou.utils import TensorboardLogger
+from tianshou.utils.net.common import Net
+from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
+from tianshou.utils.net.discrete import DiscreteActor
+from tianshou.utils.space_info import SpaceInfo
+from torch import nn
+from torch.distributions import Independent, Normal
+from torch.utils.tensorboard import SummaryWriter
+
+from trpo_ts import TRPO
+
+THRESHOLDS = {"Pendulum-v1": -250.0, "CartPole-v1": 195.0}
+SETTINGS = {
+    "Pendulum-v1": {"gamma": 0.95, "max_kl": 0.005, "return_scaling": True},
+    "CartPole-v1": {"gamma": 0.99, "max_kl": 0.01, "return_scaling": False},
+}
+
+
+def make_net(env: gym.Env) -> Net:
+    """Return the trunk of an actor or a critic."""
+    state_shape = SpaceInfo.from_env(env).observation_info.obs_shape
+    return Net(state_shape=state_shape, hidden_sizes=(64, 64), activation=nn.Tanh)
+
+
+def make_policy(env: gym.Env) -> ProbabilisticActorPolicy:
+    """Return Tianshou's Gaussian policy for a Box, and its categorical one for Discrete."""
+    action_shape = SpaceInfo.from_env(env).action_info.action_shape
+    if isinstance(env.action_space, gym.spaces.Discrete):
+        discrete_actor = DiscreteActor(preprocess_net=make_net(env), action_shape=action_shape, softmax_output=False)
+        return DiscreteActorPolicy(actor=discrete_actor, action_space=env.action_space)
+    actor = ContinuousActorProbabilistic(preprocess_net=make_net(env), action_shape=action_shape, unbounded=True)
+    return ProbabilisticActorPolicy(
+        actor=actor,
+        dist_fn=lambda loc_scale: Independent(Normal(*loc_scale), 1),
+        action_space=env.action_space,
+    )
+
+
+def train(task: str, seed: int, epochs: int, logdir: Path) -> InfoStats:
+    """Train until the task's threshold is reached, at most ``epochs`` of 50,000 steps."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
+    env = gym.make(task)
+    training_envs = DummyVectorEnv([lambda: gym.make(task) for _ in range(16)])
+    test_envs = DummyVectorEnv([lambda: gym.make(task) for _ in range(10)])
+    training_envs.seed(seed)
+    test_envs.seed(seed)
+
+    algorithm = TRPO(
+        policy=make_policy(env),
+        critic=ContinuousCritic(preprocess_net=make_net(env)),
+        optim=AdamOptimizerFactory(lr=1e-3),
+        optim_critic_iters=5,
+        **SETTINGS[task],
+    )
+    path = logdir / task / f"seed{seed}"
+    # With Tianshou's default of 1000 the update statistics of a whole run may never be written.
+    logger = TensorboardLogger(SummaryWriter(path), training_interval=1, update_interval=1)
+
+    def save_best(algorithm: Algorithm) -> None:
+        torch.save(algorithm.state_dict(), path / "best.pt")
+
+    return algorithm.run_training(
+        OnPolicyTrainerParams(
+            training_collector=Collector[CollectStats](algorithm, training_envs, VectorReplayBuffer(50_000, 16)),
+            test_collector=Collector[CollectStats](algorithm, test_envs),
+            max_epochs=epochs,
+            epoch_num_steps=50_000,
+            collection_step_num_env_steps=2048,
+            update_step_num_repetitions=2,
+            batch_size=99_999,
+            test_step_num_episodes=10,
+            test_in_training=True,
+            stop_fn=lambda score: score >= THRESHOLDS[task],
+            save_best_fn=save_best,
+            logger=logger,
+        )
+    )
+
+
+def main() -> None:
+    """Parse the options, train, say whether the threshold was reached."""
+    parser = argparse.ArgumentParser(description="A Tianshou training script in which only one import differs.")
+    parser.add_argument("--task", choices=sorted(THRESHOLDS), default="Pendulum-v1")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=5, help="of 50,000 environment steps each")
+    parser.add_argument("--logdir", type=Path, default=Path("runs/tianshou_pipeline"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    result = train(args.task, args.seed, args.epochs, args.logdir)
+    reached = "reached" if result.best_reward >= THRESHOLDS[args.task] else "missed"
+    print(
+        f"{args.task}: best test return {result.best_reward:.1f}, threshold {THRESHOLDS[args.task]} {reached} "
+        f"after {result.train_step} steps in {result.timing.total_time:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

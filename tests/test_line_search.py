@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trpo_ts.natural_gradient.line_search import (
+    Evaluation,
+    LineSearchResult,
+    Rejection,
+    backtracking_line_search,
+    step_size,
+)
+
+START = Evaluation(objective=1.0, kl=0.0)
+GOOD = Evaluation(objective=2.0, kl=0.05)
+
+
+class Scripted:
+    """Returns the given evaluations in turn, the last one for ever, and notes the fractions it was asked for."""
+
+    def __init__(self, *evaluations: Evaluation) -> None:
+        self.evaluations, self.fractions = evaluations, []
+
+    def __call__(self, fraction: float) -> Evaluation:
+        self.fractions.append(fraction)
+        return self.evaluations[min(len(self.fractions), len(self.evaluations)) - 1]
+
+
+def search(evaluate: Scripted, start: Evaluation = START, **settings: float) -> LineSearchResult:
+    return backtracking_line_search(
+        evaluate, start, **{"max_kl": 0.1, "backtrack_coeff": 0.5, "max_backtracks": 4, **settings}
+    )
+
+
+# --- the length of the full step
+
+
+@pytest.mark.parametrize(
+    ("max_kl", "curvature", "expected"),
+    [(0.5, 1.0, 1.0), (0.01, 2.0, 0.1), (0.02, 1e-4, 20.0), (2.0, 1e40, 2e-20)],
+)
+def test_step_size_is_the_root_of_twice_the_bound_over_the_curvature(max_kl: float, curvature: float, expected: float):
+    assert step_size(max_kl, curvature) == pytest.approx(expected, rel=1e-14)
+
+
+@given(max_kl=st.floats(1e-8, 10), curvature=st.floats(1e-30, 1e30))
+def test_at_the_step_size_the_quadratic_model_of_the_divergence_is_the_bound(max_kl: float, curvature: float):
+    assert 0.5 * step_size(max_kl, curvature) ** 2 * curvature == pytest.approx(max_kl, rel=1e-12)
+
+
+# --- the fractions that are tried
+
+
+def test_the_full_step_is_tried_first_and_taken_when_it_is_good():
+    evaluate = Scripted(GOOD)
+    assert search(evaluate) == LineSearchResult(1.0, 0, GOOD, None)
+    assert evaluate.fractions == [1.0]
+
+
+def test_the_first_good_candidate_is_taken_and_none_after_it_is_tried():
+    far = Evaluation(objective=3.0, kl=0.2)
+    evaluate = Scripted(far, far, GOOD)
+    assert search(evaluate) == LineSearchResult(0.25, 2, GOOD, None)
+    assert evaluate.fractions == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("coeff", "candidates", "fractions"),
+    [
+        (0.5, 1, [1.0]),
+        (0.5, 4, [1.0, 0.5, 0.25, 0.125]),
+        (0.8, 3, [1.0, 0.8, 0.8 * 0.8]),
+        (0.1, 3, [1.0, 0.1, 0.1 * 0.1]),
+    ],
+)
+def test_all_candidates_are_tried_when_none_is_good(coeff: float, candidates: int, fractions: list[float]):
+    evaluate = Scripted(Evaluation(objective=3.0, kl=0.2))
+    result = search(evaluate, backtrack_coeff=coeff, max_backtracks=candidates)
+    assert evaluate.fractions == pytest.approx(fractions, rel=1e-15)
+    assert result == LineSearchResult(0.0, candidates - 1, START, Rejection.KL)
+
+
+def test_the_last_candidate_may_still_be_taken():
+    far = Evaluation(objective=3.0, kl=0.2)
+    result = search(Scripted(far, far, far, GOOD))
+    assert result == LineSearchResult(0.125, 3, GOOD, None)
+    assert search(Scripted(far, far, far, far, GOOD)).rejection is Rejection.KL
+
+
+# --- acceptance at the borders
+
+
+def test_a_divergence_of_exactly_the_bound_is_accepted():
+    assert search(Scripted(Evaluation(2.0, 0.1))).fraction == 1.0
+
+
+def test_a_divergence_of_one_rounding_above_the_bound_is_rejected():
+    assert search(Scripted(Evaluation(2.0, math.nextafter(0.1, 1.0)))).rejection is Rejection.KL
+
+
+def test_an_equal_objective_is_no_improvement():
+    assert search(Scripted(Evaluation(1.0, 0.05))).rejection is Rejection.NO_IMPROVEMENT
+
+
+def test_one_rounding_above_the_start_is_an_improvement():
+    assert search(Scripted(Evaluation(math.nextafter(1.0, 2.0), 0.05))).fraction == 1.0
+
+
+def test_a_start_within_the_region_is_compared_by_its_objective_alone():
+    start = Evaluation(objective=1.0, kl=0.09)
+    assert search(Scripted(Evaluation(1.5, 0.1)), start).fraction == 1.0
+    assert search(Scripted(Evaluation(0.5, 0.0)), start).rejection is Rejection.NO_IMPROVEMENT
+
+
+# --- reasons
+
+
+@pytest.mark.parametrize(
+    ("candidate", "rejection"),
+    [
+        (Evaluation(2.0, 0.2), Rejection.KL),
+        (Evaluation(0.5, 0.2), Rejection.KL),
+        (Evaluation(0.5, 0.05), Rejection.NO_IMPROVEMENT),
+        (Evaluation(math.nan, 0.05), Rejection.NON_FINITE),
+        (Evaluation(2.0, math.nan), Rejection.NON_FINITE),
+        (Evaluation(math.inf, 0.05), Rejection.NON_FINITE),
+        (Evaluation(-math.inf, 0.05), Rejection.NON_FINITE),
+        (Evaluation(2.0, math.inf), Rejection.NON_FINITE),
+        (Evaluation(2.0, -math.inf), Rejection.NON_FINITE),
+    ],
+    ids=str,
+)
+def test_every_rejection_has_its_reason(candidate: Evaluation, rejection: Rejection):
+    result = search(Scripted(candidate))
+    assert result == LineSearchResult(0.0, 3, START, rejection)
+
+
+def test_the_reason_is_that_against_the_last_candidate():
+    kl, flat, broken = Evaluation(2.0, 0.2), Evaluation(0.5, 0.05), Evaluation(math.nan, 0.0)
+    assert search(Scripted(broken, kl, kl, flat)).rejection is Rejection.NO_IMPROVEMENT
+    assert search(Scripted(flat, flat, flat, kl)).rejection is Rejection.KL
+    assert search(Scripted(flat, kl, flat, broken)).rejection is Rejection.NON_FINITE
+
+
+def test_a_shorter_finite_candidate_is_taken_after_one_that_is_not_finite():
+    assert search(Scripted(Evaluation(math.nan, math.nan), GOOD)) == LineSearchResult(0.5, 1, GOOD, None)
+
+
+def test_nothing_exceeds_a_start_that_is_not_a_number():
+    assert search(Scripted(GOOD), Evaluation(math.nan, 0.0)).rejection is not None
+
+
+def test_entropy_and_standard_deviation_ride_along_without_a_say():
+    rich = Evaluation(2.0, 0.05, entropy=math.nan, action_std=None)
+    assert rich.is_finite
+    assert search(Scripted(rich)).evaluation is rich
+
+
+# --- the property that all of this is for
+
+
+@settings(max_examples=300)
+@given(
+    evaluations=st.lists(
+        st.builds(Evaluation, objective=st.floats(width=32), kl=st.floats(width=32)), min_size=1, max_size=6
+    ),
+    start=st.builds(Evaluation, objective=st.floats(width=32), kl=st.floats(0, 1)),
+    max_kl=st.floats(1e-6, 10),
+    coeff=st.floats(0.01, 0.99),
+    candidates=st.integers(1, 6),
+)
+def test_what_is_accepted_improves_within_the_bound_and_candidates_are_counted(
+    evaluations: list[Evaluation], start: Evaluation, max_kl: float, coeff: float, candidates: int
+):
+    evaluate = Scripted(*evaluations)
+    result = search(evaluate, start, max_kl=max_kl, backtrack_coeff=coeff, max_backtracks=candidates)
+    assert 1 <= len(evaluate.fractions) <= candidates
+    assert result.backtracks == len(evaluate.fractions) - 1
+    assert all(a > b for a, b in zip(evaluate.fractions[:-1], evaluate.fractions[1:], strict=True))
+    if result.rejection is None:
+        assert result.evaluation.objective > start.objective
+        assert result.evaluation.kl <= max_kl
+        assert result.evaluation.is_finite
+        assert result.fraction == evaluate.fractions[-1]
+    else:
+        assert len(evaluate.fractions) == candidates
+        assert (result.fraction, result.evaluation) == (0.0, start)
