@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import gymnasium as gym
@@ -52,16 +53,19 @@ def make_gaussian_policy(
     )
     initialise_orthogonal(actor, actor.mu, head_gain=0.01)
     nn.init.constant_(actor.sigma_param, math.log(initial_std))
-    return ProbabilisticActorPolicy(
-        actor=actor,
-        dist_fn=diagonal_gaussian,
-        deterministic_eval=deterministic_eval,
-        action_space=action_space,
-        observation_space=observation_space,
-        action_scaling=bounded,
-        # Tianshou clips to [-1, 1] also where it does not scale.
-        action_bound_method="clip" if bounded else None,
-    )
+    with warnings.catch_warnings():
+        # Tianshou takes max_action = 1 for a bounded network; with unbounded=True nothing bounds it.
+        warnings.filterwarnings("ignore", message="action_scaling and action_bound_method are only intended")
+        return ProbabilisticActorPolicy(
+            actor=actor,
+            dist_fn=diagonal_gaussian,
+            deterministic_eval=deterministic_eval,
+            action_space=action_space,
+            observation_space=observation_space,
+            action_scaling=bounded,
+            # Tianshou clips to [-1, 1] also where it does not scale.
+            action_bound_method="clip" if bounded else None,
+        )
 
 
 def _is_bounded(space: spaces.Box) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -256,13 +257,13 @@ FAMILIES = [
 
 
 def network_size(widths: Sequence[int]) -> int:
-    return sum((n_in + 1) * n_out for n_in, n_out in zip(widths[:-1], widths[1:], strict=True))
+    return sum((n_in + 1) * n_out for n_in, n_out in itertools.pairwise(widths))
 
 
 def network(theta: Tensor, obs: Tensor, widths: Sequence[int]) -> Tensor:
     """Evaluate a tanh network whose weights and biases stand one after the other in ``theta``."""
     hidden, used = obs, 0
-    for layer, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for layer, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
         weight = theta[used : used + n_in * n_out].reshape(n_out, n_in)
         bias = theta[used + n_in * n_out : used + (n_in + 1) * n_out]
         used += (n_in + 1) * n_out

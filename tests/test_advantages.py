@@ -308,9 +308,7 @@ def test_advantages_are_those_of_the_equations_for_any_rollout(
 ):
     rng = np.random.default_rng(2)
     envs = [steps_of_env(end, rng) for end in ends]
-    algorithm = algorithm_with(
-        gamma=gamma, gae_lambda=lam, advantage_normalization=False, max_batchsize=max_batchsize
-    )
+    algorithm = algorithm_with(gamma=gamma, gae_lambda=lam, advantage_normalization=False, max_batchsize=max_batchsize)
     batch = preprocessed(algorithm, fill(envs, 10))
     np.testing.assert_allclose(batch.adv.numpy(), naive_gae(envs, gamma, lam)[0], rtol=1e-11, atol=1e-12)
 

@@ -337,9 +337,7 @@ SUBSETS = [
 def test_fisher_subsampling_takes_evenly_spaced_rows(
     count: int, fraction: float, rows: list[int], micro_batch_size: int | None
 ):
-    case = DenseProblem(
-        DensePolicy(NORMAL, rows=count), fisher_subsampling=fraction, micro_batch_size=micro_batch_size
-    )
+    case = DenseProblem(DensePolicy(NORMAL, rows=count), fisher_subsampling=fraction, micro_batch_size=micro_batch_size)
     theta = case.policy.theta
     model = case.problem.linearise(theta)
     expected = case.policy.fisher(theta, torch.tensor(rows))

@@ -139,9 +139,7 @@ def test_subsampling_changes_the_operator_and_neither_gradient_nor_bound(family:
     step = trpo(case.problem)
     theta = case.policy.theta
     damped = case.policy.fisher(theta, torch.tensor([0, 10, 20])) + 0.1 * torch.eye(len(theta), dtype=torch.float64)
-    torch.testing.assert_close(
-        step.solution.x, torch.linalg.solve(damped, case.gradient(theta)), rtol=1e-7, atol=1e-9
-    )
+    torch.testing.assert_close(step.solution.x, torch.linalg.solve(damped, case.gradient(theta)), rtol=1e-7, atol=1e-9)
     assert float(case.policy.kl(theta, step.end.theta)) <= 0.01
 
 
@@ -193,7 +191,9 @@ def test_without_damping_the_full_step_ends_on_the_bound():
 # --- every outcome
 
 
-def normal_with(mean: Callable[[Tensor], Tensor], *, act: list[float], adv: list[float], **settings: Any) -> PolicyProblem:
+def normal_with(
+    mean: Callable[[Tensor], Tensor], *, act: list[float], adv: list[float], **settings: Any
+) -> PolicyProblem:
     """One observation, one parameter that starts at zero, a unit standard deviation."""
     theta = torch.zeros(1, dtype=torch.float64)
     actions, advantages = torch.tensor(act).double(), torch.tensor(adv).double()
@@ -324,7 +324,8 @@ def test_a_covariance_that_stops_being_positive_definite_is_turned_down(validate
 
     def distribution(t: Tensor, rows: slice | Tensor) -> Distribution:
         return MultivariateNormal(
-            torch.zeros_like(act[rows]), covariance_matrix=t * torch.eye(2, dtype=torch.float64).expand(len(act[rows]), 2, 2)
+            torch.zeros_like(act[rows]),
+            covariance_matrix=t * torch.eye(2, dtype=torch.float64).expand(len(act[rows]), 2, 2),
         )
 
     before = Distribution._validate_args
