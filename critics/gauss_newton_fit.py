@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trpo_ts.checks import check_integer, check_real
 from trpo_ts.critics.fit import CriticTask
+from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric
 from trpo_ts.natural_gradient.fisher import LinearOperator, damped, gauss_newton_product, weighted_sum
@@ -55,6 +56,8 @@ class GaussNewtonFit:
 
     def fit(self, task: CriticTask) -> list[float]:
         """Fit as :class:`CriticFit` says; the loss is the one after the last step."""
+        if not task.own:  # a frozen critic is measured and left alone
+            return OptimizerFit(iterations=0).fit(task)
         problem = _ValueProblem(task)
         theta, loss = problem.parameters.read(), math.inf
         for _ in range(self.steps):

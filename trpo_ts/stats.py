@@ -20,14 +20,15 @@ __all__ = ["NPGTrainingStats", "TRPOTrainingStats", "policy_step_fields"]
 class NPGTrainingStats(tianshou_npg.NPGTrainingStats):
     """What an update did; every number is finite.
 
-    Where ``repeat`` asks for several policy steps, improvements and backtracks are summed over them, norms,
-    iterations and residuals averaged.
+    Where ``repeat`` asks for several policy steps, improvements are summed over them, norms, iterations and
+    residuals averaged. Of the steps after the first it is no fault when they find nothing more to gain within the
+    KL budget: ``accepted`` and ``outcome`` speak of the first.
     """
 
     actor_loss: SequenceSummaryStats
-    """The negative surrogate after each policy step; with normalised advantages, minus the improvement."""
+    """The negative objective after each policy step; the loss before it is 0 when advantages are normalised."""
     vf_loss: SequenceSummaryStats
-    """The critic's mean squared error at the last optimiser step of each minibatch."""
+    """The mean squared error that the critic's fit reports: at the last optimiser step of each minibatch by default."""
     kl: SequenceSummaryStats
     """Mean KL(behaviour || new) over the whole rollout after the update, in nats; 0.0 when no step was taken."""
     surrogate_improvement: float = 0.0
@@ -43,11 +44,11 @@ class NPGTrainingStats(tianshou_npg.NPGTrainingStats):
     cg_iterations: float = 0.0
     """Fisher products spent in conjugate gradient."""
     cg_residual: float = 0.0
-    """Its relative residual at the end, in ``[0, 1]`` for a healthy solve."""
+    """Its relative residual at the end; well below 1 for a healthy solve."""
     accepted: float = 0.0
-    """The part of the policy steps that moved the policy: 1.0 or 0.0 unless ``repeat`` > 1."""
+    """1.0 when the update moved the policy, else 0.0."""
     outcome: int = 0
-    """Code of the last policy step's outcome, see :class:`trpo_ts.trust_region.StepOutcome`; 0 is accepted."""
+    """Code of the first policy step's outcome, see :class:`trpo_ts.trust_region.StepOutcome`; 0 is accepted."""
     policy_std: float | None = None
     """Mean standard deviation of the actions; None for distributions without one."""
 
@@ -61,7 +62,7 @@ class TRPOTrainingStats(NPGTrainingStats, tianshou_trpo.TRPOTrainingStats):
     step_fraction: float = 0.0
     """The accepted part of the full step, in ``[0, 1]``; the mean over the policy steps."""
     backtracks: int = 0
-    """How often the line search shortened the step."""
+    """How often the line search shortened the accepted steps, or the rejected one when there was none."""
 
 
 def policy_step_fields(steps: Sequence[PolicyStep]) -> dict[str, Any]:
@@ -76,10 +77,10 @@ def policy_step_fields(steps: Sequence[PolicyStep]) -> dict[str, Any]:
         "gradient_norm": _mean([_finite(stable_norm(step.gradient)) for step in steps]),
         "cg_iterations": _mean([solution.iterations for solution in solutions]),
         "cg_residual": _mean([_finite(solution.relative_residual) for solution in solutions]),
-        "accepted": _mean([step.accepted for step in steps]),
+        "accepted": float(steps[0].accepted),
         "entropy": end.entropy or 0.0,
         "policy_std": end.action_std,
-        "outcome": int(steps[-1].outcome),
+        "outcome": int(steps[0].outcome),
     }
 
 

@@ -104,5 +104,5 @@ class TRPO(NPG):
             **fields,
             step_size=SequenceSummaryStats.from_sequence([step.step_size for step in steps]),
             step_fraction=sum(step.fraction for step in steps) / len(steps),
-            backtracks=sum(step.backtracks for step in steps),
+            backtracks=steps[0].backtracks + sum(step.backtracks for step in steps[1:] if step.accepted),
         )

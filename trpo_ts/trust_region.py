@@ -31,9 +31,9 @@ class StepOutcome(IntEnum):
     ZERO_GRADIENT = 2
     NON_FINITE_GRADIENT = 3
     NON_POSITIVE_CURVATURE = 4
-    """The Fisher products gave no usable direction; a larger ``cg_damping`` does."""
+    """The Fisher products gave no usable direction (they may not be finite); a larger ``cg_damping`` helps."""
     KL_ABOVE_BOUND = 5
-    """Every candidate of the line search had a KL divergence above ``max_kl``."""
+    """The shortest candidate of the line search still had a KL divergence above ``max_kl``."""
     NO_IMPROVEMENT = 6
     """The shortest candidate kept the KL bound, and did not improve the surrogate."""
     NON_FINITE_CANDIDATE = 7
@@ -143,7 +143,7 @@ def natural_gradient_step(
 ) -> PolicyStep:
     r"""Take one natural policy gradient step of fixed size: :math:`\theta' = \theta + \eta (F + cI)^{-1} g`.
 
-    Kakade 2001, A Natural Policy Gradient, section 3. There is no line search; only a candidate whose surrogate
+    Kakade 2001, A Natural Policy Gradient, section 2. There is no line search; only a candidate whose surrogate
     or KL divergence is not finite is turned down.
 
     :param problem: surrogate and KL divergence over the rollout.
