@@ -121,12 +121,12 @@ class _ValueProblem:
     def _product(self, leaf: Tensor, rows: slice, residual: Tensor | None) -> LinearOperator:
         # The derivative of the residual is that of the values; its metric is the identity.
         if residual is not None:
-            return gauss_newton_product(FisherMetric((residual,), tuple), leaf)
+            return gauss_newton_product(FisherMetric((residual,), tuple, tuple), leaf)
 
         def product(v: Tensor) -> Tensor:
             with torch.enable_grad():
                 outputs = self._residual(leaf, rows)
-            return gauss_newton_product(FisherMetric((outputs,), tuple), leaf)(v)
+            return gauss_newton_product(FisherMetric((outputs,), tuple, tuple), leaf)(v)
 
         return product
 

@@ -142,13 +142,13 @@ def same(before: list[torch.Tensor], module: nn.Module) -> bool:
 
 
 def mean_kl(old: ProbabilisticActorPolicy, new: ProbabilisticActorPolicy, buffer: VectorReplayBuffer) -> float:
-    """Return KL(old || new) over the rollout from torch's own divergence, in float64 distributions."""
+    """Return KL(old || new) over the rollout: the networks in their own precision, the divergence in float64."""
     obs = buffer.sample(0)[0].obs
 
     def distribution(policy: ProbabilisticActorPolicy) -> Distribution:
-        policy = copy.deepcopy(policy).double().eval()
         with torch.no_grad():
-            return policy.dist_fn(policy.actor(obs)[0])
+            out = copy.deepcopy(policy).eval().actor(obs)[0]
+        return policy.dist_fn(tuple(part.double() for part in out) if isinstance(out, tuple) else out.double())
 
     return float(kl_divergence(distribution(old), distribution(new)).mean())
 

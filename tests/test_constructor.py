@@ -10,7 +10,7 @@ import pytest
 from rollouts import OBS_DIM, Mlp, make_actor_policy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 
-from trpo_ts import NPG, TRPO
+from trpo_ts import KFAC, NPG, TRPO
 from trpo_ts.critics import OptimizerFit
 
 BAD = {
@@ -27,6 +27,7 @@ BAD = {
     "cg_iters": [0, -1, 1.0, None],
     "cg_damping": [-0.1, math.nan, math.inf, None],
     "cg_tolerance": [-1e-3, 1.0, math.nan, None],
+    "preconditioner": ["kfac", KFAC, 3],
     "fisher_subsampling": [0.0, -0.1, 1.1, math.nan, None],
     "ent_coef": [-0.1, math.nan, math.inf, None],
     "critic_fit": ["gauss-newton", 3, OptimizerFit],

@@ -108,8 +108,8 @@ def test_kl_over_the_rollout_never_exceeds_max_kl(
     before = copy.deepcopy(policy)
     stats = update(algorithm, buffer, batch_size, repeat)
     achieved = mean_kl(before, policy, buffer)
-    # The independent float64 recomputation rounds differently from the float32 networks.
-    assert achieved <= max_kl * (1 + 1e-4) + 1e-9
+    # A network rounds differently for another memory layout of its weights.
+    assert achieved <= max_kl * (1 + 1e-5) + 1e-9
     assert stats.kl.mean == pytest.approx(achieved, rel=1e-2, abs=1e-6)
     assert (stats.kl.mean == 0.0) == same(parameters_of(before), policy) or stats.kl.mean < 1e-12
     assert stats.surrogate_improvement >= 0.0
@@ -147,7 +147,7 @@ def test_repeated_steps_improve_the_surrogate_further():
     buffer = make_rollout(policy, 8, 64)
     gains = []
     for repeat in (1, 5):
-        algorithm = make_trpo(copy.deepcopy(policy), copy.deepcopy(critic), max_kl=0.05, cg_damping=0.0, cg_iters=50)
+        algorithm = make_trpo(copy.deepcopy(policy), copy.deepcopy(critic), max_kl=0.05, cg_damping=0.1, cg_iters=50)
         gains.append(update(algorithm, buffer, None, repeat).surrogate_improvement)
     assert gains[1] > gains[0]
 

@@ -32,7 +32,7 @@ def both(ours, theirs, discrete, dtype=torch.float64, **kwargs):
             **kwargs,
             **extra,
         )
-        for kind, extra in ((ours, {"cg_tolerance": 0.0}), (theirs, {}))
+        for kind, extra in ((ours, {"cg_tolerance": 0.0, "preconditioner": None}), (theirs, {}))
     ]
     return algorithms, buffer
 
@@ -97,7 +97,7 @@ def test_backtracking_step_equals_tianshous():
     critic = Mlp((OBS_DIM, 4, 1)).double()
     buffer = make_rollout(policy, 2, 10, seed=1)
     results = []
-    for kind, extra in ((trpo_ts.TRPO, {"cg_tolerance": 0.0}), (tianshou.TRPO, {})):
+    for kind, extra in ((trpo_ts.TRPO, {"cg_tolerance": 0.0, "preconditioner": None}), (tianshou.TRPO, {})):
         algorithm = kind(
             policy=copy.deepcopy(policy),
             critic=copy.deepcopy(critic),

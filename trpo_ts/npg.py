@@ -24,7 +24,8 @@ from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.distributions import check_joint, frozen
-from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.natural_gradient.kfac import KFAC
+from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem, Rows
 from trpo_ts.natural_gradient.surrogate import entropy_terms
 from trpo_ts.rollout import (
@@ -70,7 +71,9 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         exact natural gradient; typically 10-20.
     :param cg_damping: :math:`c` >= 0, added to the Fisher matrix's diagonal. Larger is more stable and closer to
         the plain gradient; typically 0.01-0.1.
-    :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops early; 0 never does.
+    :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does.
+    :param preconditioner: ``KFAC()`` solves as well with 2 or 3 products as plain conjugate gradient with 20 to 40;
+        None is plain conjugate gradient. Its solution is the same, and so is what the line search demands.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
     :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically
@@ -97,7 +100,8 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         return_scaling: bool = False,
         cg_iters: int = 10,
         cg_damping: float = 0.1,
-        cg_tolerance: float = 1e-5,
+        cg_tolerance: float = 0.2,
+        preconditioner: KFAC | None = KFAC(),
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,
         critic_fit: CriticFit | None = None,
@@ -124,6 +128,9 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         self.cg_iters = check_integer("cg_iters", cg_iters, 1)
         self.cg_damping = check_real("cg_damping", cg_damping, 0.0)
         self.cg_tolerance = check_real("cg_tolerance", cg_tolerance, 0.0, 1.0, high_open=True)
+        if preconditioner is not None:
+            check_instance("preconditioner", preconditioner, KFAC, "for example trpo_ts.KFAC(), or None")
+        self.preconditioner = preconditioner
         self.fisher_subsampling = check_real("fisher_subsampling", fisher_subsampling, 0.0, 1.0, low_open=True)
         self.ent_coef = check_real("ent_coef", ent_coef, 0.0)
         self.critic_fit = critic_fit
@@ -169,24 +176,24 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         parameters = FlatParameters(ActionDistribution(self.policy))
         with evaluation_mode(self.policy):
             problem = self._policy_problem(batch, parameters)
+        solver = SolverSettings(
+            self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner, parameters.slices
+        )
         point = problem.start
         steps: list[PolicyStep] = []
         vf_losses: list[float] = []
         for _ in range(repeat):
             if not steps or steps[-1].accepted:
                 with evaluation_mode(self.policy):
-                    steps.append(self._policy_step(problem, point))
+                    steps.append(self._policy_step(problem, point, solver))
                 point = steps[-1].end
                 if steps[-1].accepted:
                     parameters.write(point.theta)
             vf_losses += self._fit_critic(batch, batch_size)
         return self._training_stats(batch, steps, vf_losses)
 
-    def _policy_step(self, problem: PolicyProblem, start: Point) -> PolicyStep:
-        return natural_gradient_step(problem, start, solver=self._solver(), trust_region_size=self.trust_region_size)
-
-    def _solver(self) -> SolverSettings:
-        return SolverSettings(self.cg_iters, self.cg_damping, self.cg_tolerance)
+    def _policy_step(self, problem: PolicyProblem, start: Point, solver: SolverSettings) -> PolicyStep:
+        return natural_gradient_step(problem, start, solver=solver, trust_region_size=self.trust_region_size)
 
     def _policy_problem(
         self,
@@ -195,6 +202,9 @@ class NPG(ActorCriticOnPolicyAlgorithm):
     ) -> PolicyProblem:
         def distribution_at(theta: Tensor, rows: Rows) -> Distribution:
             return cast(Distribution, parameters.call(theta, batch.obs[rows], batch.info[rows]))
+
+        def trace_at(theta: Tensor, rows: Rows) -> Trace:
+            return parameters.trace(theta, batch.obs[rows], batch.info[rows])
 
         return PolicyProblem(
             distribution_at,
@@ -205,6 +215,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
             ent_coef=self.ent_coef,
             micro_batch_size=self.micro_batch_size,
             fisher_subsampling=self.fisher_subsampling,
+            trace=None if self.preconditioner is None else trace_at,
         )
 
     def _log_probabilities(self, batch: Any) -> Tensor:

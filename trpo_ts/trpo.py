@@ -14,10 +14,11 @@ from torch import nn
 
 from trpo_ts.checks import check_integer, check_real
 from trpo_ts.critics.fit import CriticFit
+from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
 from trpo_ts.npg import NPG
 from trpo_ts.stats import TRPOTrainingStats
-from trpo_ts.trust_region import PolicyStep, trust_region_step
+from trpo_ts.trust_region import PolicyStep, SolverSettings, trust_region_step
 
 __all__ = ["TRPO"]
 
@@ -57,7 +58,8 @@ class TRPO(NPG):
         return_scaling: bool = False,
         cg_iters: int = 10,
         cg_damping: float = 0.1,
-        cg_tolerance: float = 1e-5,
+        cg_tolerance: float = 0.2,
+        preconditioner: KFAC | None = KFAC(),
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,
         critic_fit: CriticFit | None = None,
@@ -77,6 +79,7 @@ class TRPO(NPG):
             cg_iters=cg_iters,
             cg_damping=cg_damping,
             cg_tolerance=cg_tolerance,
+            preconditioner=preconditioner,
             fisher_subsampling=fisher_subsampling,
             ent_coef=ent_coef,
             critic_fit=critic_fit,
@@ -86,11 +89,11 @@ class TRPO(NPG):
         self.backtrack_coeff = check_real("backtrack_coeff", backtrack_coeff, 0.0, 1.0, low_open=True, high_open=True)
         self.max_backtracks = check_integer("max_backtracks", max_backtracks, 1)
 
-    def _policy_step(self, problem: PolicyProblem, start: Point) -> PolicyStep:
+    def _policy_step(self, problem: PolicyProblem, start: Point, solver: SolverSettings) -> PolicyStep:
         return trust_region_step(
             problem,
             start,
-            solver=self._solver(),
+            solver=solver,
             max_kl=self.max_kl,
             backtrack_coeff=self.backtrack_coeff,
             max_backtracks=self.max_backtracks,

@@ -8,7 +8,8 @@ Direction and scale are separate: conjugate gradient knows no KL divergence, the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from trpo_ts.natural_gradient.conjugate_gradient import Solution, SolveOutcome, conjugate_gradient, stable_norm
 from trpo_ts.natural_gradient.fisher import damped
+from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
 from trpo_ts.natural_gradient.line_search import Rejection, backtracking_line_search, step_size
 from trpo_ts.natural_gradient.problem import Linearisation, Point, PolicyProblem
 
@@ -46,6 +48,9 @@ class SolverSettings:
     iterations: int
     damping: float
     tolerance: float
+    preconditioner: KFAC | None = None
+    slices: Mapping[str, slice] = field(default_factory=dict)
+    """Where each parameter stands in the parameter vector, for the preconditioner."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +199,20 @@ def _search_direction(
         model.gradient,
         max_iterations=solver.iterations,
         tolerance=solver.tolerance,
+        preconditioner=_preconditioner(model, solver),
     )
     # A later direction of non-positive curvature leaves a usable solution from the earlier ones; the first does not.
     if not (math.isfinite(solution.curvature) and solution.curvature > 0.0):
         return solution, StepOutcome.NON_POSITIVE_CURVATURE
     return solution, None
+
+
+def _preconditioner(model: Linearisation, solver: SolverSettings) -> KroneckerPreconditioner | None:
+    if solver.preconditioner is None or model.moments is None:
+        return None
+    return KroneckerPreconditioner(
+        model.moments,
+        solver.slices,
+        damping=solver.damping,
+        inner_iterations=solver.preconditioner.inner_iterations,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,13 +24,23 @@ class SolveOutcome(Enum):
     NON_FINITE = "a product with the operator was not finite; look for exploding network outputs"
 
 
+class Preconditioner(Protocol):
+    """A model of an operator that is cheaper than it."""
+
+    def solve(self, r: Tensor) -> Tensor:
+        r"""Return an approximate solution :math:`z` of :math:`A z = r`, with :math:`r^\top z > 0`."""
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """Return the model's approximation of :math:`A v`."""
+
+
 @dataclass(frozen=True)
 class Solution:
     r"""The solution of :math:`A x = b` and how it was reached.
 
     :param x: the solution, shape ``(P,)``; zero when the first direction already failed.
     :param iterations: products with :math:`A` that were spent.
-    :param relative_residual: :math:`\|b - A x\| / \|b\|`, from the recurrence.
+    :param relative_residual: :math:`\|b - A x\| / \|b\|` from the recurrence, in the preconditioner's norm.
     :param curvature: :math:`x^\top A x`, which costs no product: :math:`A x = b - r`.
     :param outcome: why the iteration ended.
     """
@@ -42,46 +53,102 @@ class Solution:
 
 
 def conjugate_gradient(
-    operator: LinearOperator, b: Tensor, *, max_iterations: int = 10, tolerance: float = 0.0
+    operator: LinearOperator,
+    b: Tensor,
+    *,
+    max_iterations: int = 10,
+    tolerance: float = 0.0,
+    preconditioner: Preconditioner | None = None,
 ) -> Solution:
-    r"""Solve :math:`A x = b` from :math:`x_0 = 0` (Nocedal and Wright, Numerical Optimization, algorithm 5.2).
+    r"""Solve :math:`A x = b` from :math:`x_0 = 0` (Nocedal and Wright, Numerical Optimization, algorithm 5.3).
 
     The residual is relative, so the number of products does not depend on the scale of the rewards. A direction
     of non-positive or non-finite curvature ends the iteration with the best :math:`x` so far: in exact
     arithmetic it is the point where a trust-region method stops too (algorithm 7.2).
 
+    With a preconditioner, directions are made conjugate by the flexible formula, since the preconditioner may
+    itself be a truncated iteration, and a last step is taken without a product: see :func:`_extrapolated`.
+
     :param operator: :math:`v \mapsto A v`, symmetric and positive definite.
     :param b: the right-hand side, shape ``(P,)``.
     :param max_iterations: the most products to spend, >= 1.
-    :param tolerance: stop when :math:`\|r\| \le` tolerance :math:`\cdot \|b\|`.
+    :param tolerance: stop when :math:`\sqrt{r^\top z} \le` tolerance :math:`\cdot \sqrt{b^\top z_b}`, where
+        :math:`z = r` without a preconditioner: then it is :math:`\|r\| \le` tolerance :math:`\cdot \|b\|`.
+    :param preconditioner: solves with a model of :math:`A`.
     """
     norm_b = stable_norm(b)
     if norm_b == 0.0:
         return Solution(torch.zeros_like(b), 0, 0.0, 0.0, SolveOutcome.CONVERGED)
     unit_b = b / norm_b  # squares of very small or large entries would leave the range of float32
-    x, r, p = torch.zeros_like(b), unit_b.clone(), unit_b.clone()
-    r_dot_r = float(r.dot(r))
-    outcome, iterations = SolveOutcome.ITERATION_LIMIT, 0
+    largest = torch.finfo(b.dtype).max
+    x, r = torch.zeros_like(b), unit_b.clone()
+    z = r.clone() if preconditioner is None else preconditioner.solve(r)
+    p, a_p = z.clone(), z
+    start = r_dot_z = float(r.dot(z))
+    p_a_p, iterations, outcome = 0.0, 0, SolveOutcome.ITERATION_LIMIT
     while iterations < max_iterations:
         a_p = operator(p)
         iterations += 1
-        p_a_p = float(p.dot(a_p))
-        if not math.isfinite(p_a_p):
+        curvature = float(p.dot(a_p))
+        if not math.isfinite(curvature):
             outcome = SolveOutcome.NON_FINITE
             break
-        if p_a_p <= 0.0:
+        step = float(r.dot(p)) / curvature if curvature > 0.0 else math.inf
+        if abs(step) > largest:  # zero or negative curvature, also where rounding left a trace of it
             outcome = SolveOutcome.NON_POSITIVE_CURVATURE
             break
-        step = r_dot_r / p_a_p
+        p_a_p = curvature
         x.add_(p, alpha=step)
         r.sub_(a_p, alpha=step)
-        previous, r_dot_r = r_dot_r, float(r.dot(r))
-        if r_dot_r <= tolerance**2:
+        z = r if preconditioner is None else preconditioner.solve(r)
+        previous, r_dot_z = r_dot_z, float(r.dot(z))
+        if r_dot_z <= tolerance**2 * start:
             outcome = SolveOutcome.CONVERGED
             break
-        p.mul_(r_dot_r / previous).add_(r)
-    curvature = float(x.dot(unit_b - r)) * norm_b**2
-    return Solution(x * norm_b, iterations, math.sqrt(r_dot_r), curvature, outcome)
+        if iterations < max_iterations:
+            p.mul_(r_dot_z / previous if preconditioner is None else -float(z.dot(a_p)) / p_a_p).add_(z)
+    residual = math.sqrt(max(r_dot_z, 0.0) / start) if start > 0.0 else math.nan
+    curvature = float(x.dot(unit_b - r))
+    if preconditioner is not None and outcome in (SolveOutcome.CONVERGED, SolveOutcome.ITERATION_LIMIT):
+        last = _LastDirection(p, a_p, p_a_p)
+        x, curvature = _extrapolated(x, curvature, unit_b, r, z, last, preconditioner)
+    return Solution(x * norm_b, iterations, residual, curvature * norm_b**2, outcome)
+
+
+@dataclass(frozen=True)
+class _LastDirection:
+    r"""The last direction :math:`p` of the iteration, :math:`A p` and :math:`p^\top A p`."""
+
+    p: Tensor
+    a_p: Tensor
+    p_a_p: float
+
+
+def _extrapolated(
+    x: Tensor,
+    curvature: float,
+    b: Tensor,
+    r: Tensor,
+    z: Tensor,
+    last: _LastDirection,
+    preconditioner: Preconditioner,
+) -> tuple[Tensor, float]:
+    r"""Take the step that would follow, with its curvature from the model instead of a product.
+
+    The next direction :math:`p = z + \beta p_{last}` costs no product; only :math:`p^\top A p` would. The model
+    :math:`\tilde A` gives it up to a factor, and the last direction, whose true curvature is known, gives the factor.
+    Close to the optimum along :math:`p` the gain depends on the length to second order only. Since
+    :math:`A x = b - r`, the new :math:`x^\top A x` is exact but for that one term.
+    """
+    p = z - (float(z.dot(last.a_p)) / last.p_a_p) * last.p
+    modelled_last = float(last.p.dot(preconditioner.multiply(last.p)))
+    modelled = float(p.dot(preconditioner.multiply(p)))
+    if not (modelled_last > 0.0 and modelled > 0.0):  # at convergence to rounding p is zero
+        return x, curvature
+    p_a_p = modelled * last.p_a_p / modelled_last
+    step = float(r.dot(p)) / p_a_p
+    along = float(p.dot(b - r))  # p^T A x
+    return x + step * p, curvature + 2.0 * step * along + step**2 * p_a_p
 
 
 def stable_norm(vector: Tensor) -> float:

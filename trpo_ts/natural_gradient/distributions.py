@@ -14,6 +14,7 @@ that neither knows still works: its Fisher products come from the Hessian of the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
@@ -35,14 +36,17 @@ __all__ = ["FisherMetric", "check_joint", "fisher_metric", "frozen"]
 
 @dataclass(frozen=True)
 class FisherMetric:
-    """A distribution's own parameters, and the product with their Fisher matrix.
+    r"""A distribution's own parameters, and the product with their Fisher matrix.
 
     :param outputs: the tensors :math:`z`, each of shape ``(N, ...)``, as functions of the policy's parameters.
     :param multiply: maps one tangent per output to :math:`M(z)` times the tangents, sample by sample.
+    :param root: maps tensors of the outputs' shapes to :math:`B(z)` times them, where :math:`B B^\top = M`: applied
+        to independent signs it gives vectors whose second moment is :math:`M`.
     """
 
     outputs: tuple[Tensor, ...]
     multiply: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+    root: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 @singledispatch
@@ -59,38 +63,49 @@ def _(distribution: Independent[Distribution]) -> FisherMetric | None:
 
 @fisher_metric.register
 def _(distribution: Normal) -> FisherMetric:
-    precision = distribution.scale.detach().pow(-2)
-    return FisherMetric(
-        (distribution.loc, distribution.scale),
-        lambda tangents: (precision * tangents[0], 2 * precision * tangents[1]),
-    )
+    inverse_scale = 1 / distribution.scale.detach()
+    return _diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale * math.sqrt(2)))
 
 
 @fisher_metric.register
 def _(distribution: Categorical) -> FisherMetric:
-    # torch keeps normalised logits, so their tangents have zero mean under p and diag(p) - p p^T acts as diag(p).
-    probabilities = distribution.probs.detach()
-    return FisherMetric((distribution.logits,), lambda tangents: (probabilities * tangents[0],))
+    # torch keeps normalised logits: their tangents have zero mean under p, and diag(p) - p p^T acts as diag(p).
+    return _diagonal_metric((distribution.logits, distribution.probs.detach().sqrt()))
 
 
 @fisher_metric.register
 def _(distribution: Bernoulli) -> FisherMetric:
     probabilities = distribution.probs.detach()
-    variance = probabilities * (1 - probabilities)
-    return FisherMetric((distribution.logits,), lambda tangents: (variance * tangents[0],))
+    return _diagonal_metric((distribution.logits, (probabilities * (1 - probabilities)).sqrt()))
+
+
+def _diagonal_metric(*roots: tuple[Tensor, Tensor]) -> FisherMetric:
+    """Return the metric with a diagonal :math:`M`, from the outputs and the square roots of their diagonals."""
+    outputs, scales = zip(*roots, strict=True)
+    squares = [scale.square() for scale in scales]
+    return FisherMetric(
+        tuple(outputs),
+        lambda tangents: tuple(square * tangent for square, tangent in zip(squares, tangents, strict=True)),
+        lambda signs: tuple(scale * sign for scale, sign in zip(scales, signs, strict=True)),
+    )
 
 
 @fisher_metric.register
 def _(distribution: Beta) -> FisherMetric:
     alpha, beta = distribution.concentration1, distribution.concentration0
-    own_alpha, own_beta = (torch.polygamma(1, c.detach()) for c in (alpha, beta))
     shared = torch.polygamma(1, (alpha + beta).detach())
+    first, second = (torch.polygamma(1, c.detach()) - shared for c in (alpha, beta))
+    # The Cholesky factor of [[first, -shared], [-shared, second]].
+    corner = first.sqrt()
+    below = -shared / corner
+    last = (second - below.square()).clamp_min(0.0).sqrt()
     return FisherMetric(
         (alpha, beta),
         lambda tangents: (
-            own_alpha * tangents[0] - shared * (tangents[0] + tangents[1]),
-            own_beta * tangents[1] - shared * (tangents[0] + tangents[1]),
+            first * tangents[0] - shared * tangents[1],
+            second * tangents[1] - shared * tangents[0],
         ),
+        lambda signs: (corner * signs[0], below * signs[0] + last * signs[1]),
     )
 
 
@@ -100,14 +115,19 @@ def _(distribution: MultivariateNormal) -> FisherMetric:
     # 1/2 tr(S^-1 dS S^-1 dS) is 1/2 |W + W^T|^2, whose gradient with respect to dL is L^-T (W + W^T).
     factor = distribution._unbroadcasted_scale_tril.detach().expand(distribution.scale_tril.shape)
 
+    def back(matrix: Tensor) -> Tensor:
+        solution: Tensor = torch.linalg.solve_triangular(factor.mT, matrix, upper=True)  # L^-T matrix
+        return solution
+
     def multiply(tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
         mean_part = torch.cholesky_solve(tangents[0].unsqueeze(-1), factor).squeeze(-1)
         relative = torch.linalg.solve_triangular(factor, tangents[1], upper=False)
-        symmetric = relative + relative.mT
-        scale_part = torch.linalg.solve_triangular(factor.mT, symmetric, upper=True)
-        return mean_part, scale_part
+        return mean_part, back(relative + relative.mT)
 
-    return FisherMetric((distribution.loc, distribution.scale_tril), multiply)
+    def root(signs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return back(signs[0].unsqueeze(-1)).squeeze(-1), back((signs[1] + signs[1].mT) / math.sqrt(2))
+
+    return FisherMetric((distribution.loc, distribution.scale_tril), multiply, root)
 
 
 def _double(tensor: Tensor) -> Tensor:

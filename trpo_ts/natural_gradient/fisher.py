@@ -19,7 +19,14 @@ from torch.distributions import Distribution, kl_divergence
 
 from trpo_ts.natural_gradient.distributions import FisherMetric
 
-__all__ = ["LinearOperator", "damped", "gauss_newton_product", "kl_hessian_product", "weighted_sum"]
+__all__ = [
+    "LinearOperator",
+    "damped",
+    "gauss_newton_product",
+    "gauss_newton_products",
+    "kl_hessian_product",
+    "weighted_sum",
+]
 
 LinearOperator = Callable[[Tensor], Tensor]
 
@@ -27,40 +34,48 @@ LinearOperator = Callable[[Tensor], Tensor]
 def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
     r"""Return :math:`v \mapsto \frac{1}{N} \sum_n J_n^\top M(z_n) J_n v`.
 
-    :math:`J^\top u` is built once as a function of a dummy :math:`u`, in which it is linear. Its derivative
-    along :math:`v` is :math:`J v`, so a product costs two backward passes and no forward pass.
-
     :param metric: the outputs :math:`z`, with their graph, and the product with :math:`M`; ``N`` is the outputs'
         first dimension.
     :param theta: the leaf ``(P,)`` from which the outputs were computed.
     """
+    product = gauss_newton_products(metric, [theta])
+    return lambda v: product([v])[0]
+
+
+def gauss_newton_products(
+    metric: FisherMetric, parameters: Sequence[Tensor]
+) -> Callable[[Sequence[Tensor]], tuple[Tensor, ...]]:
+    r"""Return the product of :func:`gauss_newton_product` with the block of some tensors of the graph.
+
+    :math:`J^\top u` is built once as a function of a dummy :math:`u`, in which it is linear. Its derivative
+    along :math:`v` is :math:`J v`, so a product costs two backward passes and no forward pass.
+    """
     count = metric.outputs[0].shape[0]
     live = [i for i, output in enumerate(metric.outputs) if output.requires_grad]
     if not live:
-        return torch.zeros_like
+        return lambda tangents: tuple(torch.zeros_like(tangent) for tangent in tangents)
     outputs = [metric.outputs[i] for i in live]
     cotangents = [torch.zeros_like(output, requires_grad=True) for output in outputs]
-    (pullback,) = torch.autograd.grad(
-        outputs, theta, cotangents, create_graph=True, allow_unused=True, materialize_grads=True
+    pullback = torch.autograd.grad(
+        outputs, parameters, cotangents, create_graph=True, allow_unused=True, materialize_grads=True
     )
 
-    def product(v: Tensor) -> Tensor:
+    def product(tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
         pushed = torch.autograd.grad(  # J v
-            pullback, cotangents, v, retain_graph=True, allow_unused=True, materialize_grads=True
+            pullback, cotangents, tangents, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        tangents = [torch.zeros_like(output) for output in metric.outputs]
+        output_tangents = [torch.zeros_like(output) for output in metric.outputs]
         for i, tangent in zip(live, pushed, strict=True):
-            tangents[i] = tangent
-        weighted = metric.multiply(tangents)  # M J v
-        (pulled,) = torch.autograd.grad(  # J^T M J v
+            output_tangents[i] = tangent
+        weighted = metric.multiply(output_tangents)  # M J v
+        return torch.autograd.grad(  # J^T M J v
             outputs,
-            theta,
-            [weighted[i] for i in live],
+            parameters,
+            [weighted[i] / count for i in live],
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,
         )
-        return pulled / count
 
     return product
 

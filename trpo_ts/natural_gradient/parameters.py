@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-__all__ = ["FlatParameters"]
+from trpo_ts.natural_gradient.layers import LayerCall, recorded_layers
+
+__all__ = ["FlatParameters", "Trace"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An evaluation of a module, with what flowed through it.
+
+    :param output: what the module returned.
+    :param parts: the tensors that stood for its parameters, by name.
+    :param layers: the calls of its layers.
+    """
+
+    output: Any
+    parts: dict[str, Tensor]
+    layers: list[LayerCall]
 
 
 class FlatParameters:
@@ -58,6 +76,21 @@ class FlatParameters:
         """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
         parts = theta.split([p.numel() for p in self._parameters.values()])
         return {name: part.view(p.shape) for (name, p), part in zip(self._parameters.items(), parts, strict=True)}
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each parameter stands in the vector, by name."""
+        ends = list(accumulate(p.numel() for p in self._parameters.values()))
+        return {
+            name: slice(end - p.numel(), end) for (name, p), end in zip(self._parameters.items(), ends, strict=True)
+        }
+
+    def trace(self, theta: Tensor, *args: Any) -> Trace:
+        """Evaluate like :meth:`call`, and record the layers."""
+        parts = self.unflatten(theta)
+        with recorded_layers(self._module) as layers:
+            output = functional_call(self._module, parts, args)
+        return Trace(output, parts, layers)
 
     def call(self, theta: Tensor, *args: Any) -> Any:
         """Evaluate the module on ``args`` with its trainable parameters replaced by ``theta``, shape ``(P,)``."""

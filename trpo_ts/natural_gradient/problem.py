@@ -11,7 +11,7 @@ arXiv:1502.05477, equation 12 and section 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,9 @@ from trpo_ts.natural_gradient.fisher import (
     kl_hessian_product,
     weighted_sum,
 )
+from trpo_ts.natural_gradient.kronecker import Moments, moments_of, random_signs, sum_of_moments
 from trpo_ts.natural_gradient.line_search import Evaluation
+from trpo_ts.natural_gradient.parameters import Trace
 from trpo_ts.natural_gradient.surrogate import action_std_terms, entropy_terms, kl_terms, surrogate_terms
 
 __all__ = ["Linearisation", "Point", "PolicyProblem", "Rows"]
@@ -49,11 +51,13 @@ class Linearisation:
     :param objective: :math:`L(\theta)`.
     :param gradient: :math:`g = \nabla_\theta L`, shape ``(P,)``.
     :param fisher: :math:`v \mapsto F v`, undamped.
+    :param moments: what a Kronecker-factored model of the Fisher matrix is made from; None where there is none.
     """
 
     objective: float
     gradient: Tensor
     fisher: LinearOperator
+    moments: Moments | None
 
 
 class PolicyProblem:
@@ -69,6 +73,7 @@ class PolicyProblem:
         peak memory and the time: with several parts no graph is kept between products.
     :param fisher_subsampling: the part of the rows from which the Fisher operator is estimated, in ``(0, 1]``
         (arXiv:1502.05477, appendix C, uses a tenth); they are evenly spaced, so no random number is drawn.
+    :param trace: like ``distribution``, and records the layers; given where a Kronecker-factored model is wanted.
     """
 
     def __init__(
@@ -82,8 +87,10 @@ class PolicyProblem:
         ent_coef: float = 0.0,
         micro_batch_size: int | None = None,
         fisher_subsampling: float = 1.0,
+        trace: Callable[[Tensor, Rows], Trace] | None = None,
     ) -> None:
         self._distribution = distribution
+        self._trace = trace
         self.theta_old = theta_old
         self.act, self.logp_old, self.adv = act, logp_old, adv
         self.ent_coef = ent_coef
@@ -136,22 +143,30 @@ class PolicyProblem:
         )
 
     def linearise(self, theta: Tensor) -> Linearisation:
-        """Return objective, gradient and Fisher operator at ``theta``; no distribution is sampled."""
+        """Return objective, gradient, Fisher operator and its model's moments at ``theta``; nothing is sampled."""
         theta = theta.detach().requires_grad_(True)
         if self._parts == self._fisher_parts and len(self._parts) == 1:
-            # One forward pass serves the gradient and all Fisher products.
+            # One forward pass serves the gradient, the model and all Fisher products.
             with torch.enable_grad():
-                distribution = self._distribution(theta, self._parts[0])
+                distribution, trace = self._traced(theta, self._parts[0])
                 objective, gradient = self._gradient(distribution, theta, self._parts[0], keep_graph=True)
                 fisher = self._fisher(distribution, theta, self._parts[0])
-            return Linearisation(objective / self.count, gradient / self.count, fisher)
+            moments = self._moments(trace, distribution, self._signs(distribution), self._parts[0])
+            return Linearisation(objective / self.count, gradient / self.count, fisher, moments)
         objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
         for rows in self._parts:
             with torch.enable_grad():
                 part, part_gradient = self._gradient(self._distribution(theta, rows), theta, rows)
             objective += part
             gradient += part_gradient
-        return Linearisation(objective / self.count, gradient / self.count, self._fisher_in_parts(theta))
+        fisher, moments = self._fisher_in_parts(theta)
+        return Linearisation(objective / self.count, gradient / self.count, fisher, moments)
+
+    def _traced(self, theta: Tensor, rows: Rows) -> tuple[Distribution, Trace | None]:
+        if self._trace is None:
+            return self._distribution(theta, rows), None
+        trace = self._trace(theta, rows)
+        return trace.output, trace
 
     def _objective_terms(self, distribution: Distribution, rows: slice) -> Tensor:
         terms = surrogate_terms(distribution, self.act[rows], self.logp_old[rows], self.adv[rows])
@@ -174,20 +189,48 @@ class PolicyProblem:
             constant = self._distribution(theta, rows)
         return kl_hessian_product(constant, distribution, theta)
 
-    def _fisher_in_parts(self, theta: Tensor) -> LinearOperator:
-        def of_part(rows: Rows) -> LinearOperator:
-            if len(self._fisher_parts) == 1:  # its graph may as well be kept
-                with torch.enable_grad():
-                    return self._fisher(self._distribution(theta, rows), theta, rows)
-
-            def product(v: Tensor) -> Tensor:
-                with torch.enable_grad():
-                    return self._fisher(self._distribution(theta, rows), theta, rows)(v)
-
-            return product
-
+    def _fisher_in_parts(self, theta: Tensor) -> tuple[LinearOperator, Moments | None]:
+        operators: list[LinearOperator] = []
+        moments: list[Moments | None] = []
+        signs: list[Tensor] | None = None
+        for rows in self._fisher_parts:
+            with torch.enable_grad():
+                distribution, trace = self._traced(theta, rows)
+                signs = self._signs(distribution) if signs is None else signs
+                moments.append(self._moments(trace, distribution, signs, rows))
+                # The graph of a single part may as well be kept; of several, each product builds it again.
+                keep = len(self._fisher_parts) == 1
+                operators.append(self._fisher(distribution, theta, rows) if keep else self._fresh_fisher(theta, rows))
         counts = [_length(rows) for rows in self._fisher_parts]
-        return weighted_sum([of_part(rows) for rows in self._fisher_parts], [count / sum(counts) for count in counts])
+        complete = [part for part in moments if part is not None]
+        return (
+            weighted_sum(operators, [count / sum(counts) for count in counts]),
+            sum_of_moments(complete) if len(complete) == len(moments) else None,
+        )
+
+    def _fresh_fisher(self, theta: Tensor, rows: Rows) -> LinearOperator:
+        def product(v: Tensor) -> Tensor:
+            with torch.enable_grad():
+                return self._fisher(self._distribution(theta, rows), theta, rows)(v)
+
+        return product
+
+    def _signs(self, distribution: Distribution) -> list[Tensor]:
+        """Return a random sign for each row and output, so that a row's signs do not depend on its part."""
+        metric = None if self._trace is None else fisher_metric(distribution)
+        if metric is None:
+            return []
+        first = metric.outputs[0]
+        shapes = [torch.Size((self.count, *output.shape[1:])) for output in metric.outputs]
+        return random_signs(shapes, first.device, first.dtype)
+
+    def _moments(
+        self, trace: Trace | None, distribution: Distribution, signs: Sequence[Tensor], rows: Rows
+    ) -> Moments | None:
+        metric = None if trace is None else fisher_metric(distribution)
+        if trace is None or metric is None or not trace.layers:
+            return None
+        return moments_of(trace, metric, [sign[rows] for sign in signs])
 
 
 def _length(rows: Rows) -> int:
