@@ -8,15 +8,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trpo_ts.checks import check_integer, check_real
+from trpo_ts.checks import check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric
 from trpo_ts.natural_gradient.fisher import LinearOperator, damped, gauss_newton_product, weighted_sum
+from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
+from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
 
 __all__ = ["GaussNewtonFit"]
+
+
+_TOLERANCE = 1e-3
+"""The relative residual at which the solve is as exact as noisy targets deserve."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,16 @@ class GaussNewtonFit:
     :param max_change: the bound :math:`\epsilon` > 0 on the change of the values relative to their error; at 0.5
         it never binds. Smaller forgets less of what earlier rollouts taught.
     :param max_halvings: how often a step is halved before it is given up, >= 0.
+    :param preconditioner: K-FAC on the same products as the policy's, or None for plain conjugate gradient.
     :raises ValueError: for a value outside its range.
     """
 
-    steps: int = 2
-    cg_iters: int = 10
-    damping: float = 0.01
+    steps: int = 1
+    cg_iters: int = 2
+    damping: float = 0.1
     max_change: float = 0.1
     max_halvings: int = 5
+    preconditioner: KFAC | None = KFAC(inner_iterations=1)
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps, 1)
@@ -53,6 +61,8 @@ class GaussNewtonFit:
         check_real("damping", self.damping, 0.0)
         check_real("max_change", self.max_change, 0.0, low_open=True)
         check_integer("max_halvings", self.max_halvings, 0)
+        if self.preconditioner is not None:
+            check_instance("preconditioner", self.preconditioner, KFAC, "for example trpo_ts.KFAC(), or None")
 
     def fit(self, task: CriticTask) -> list[float]:
         """Fit as :class:`CriticFit` says; the loss is the one after the last step."""
@@ -69,7 +79,11 @@ class GaussNewtonFit:
         """Return the parameters after one step, or the same where none lowers the error, and their error."""
         before, gradient, product = problem.linearise(theta)
         solution = conjugate_gradient(
-            damped(product, self.damping), -gradient, max_iterations=self.cg_iters, tolerance=1e-5
+            damped(product, self.damping),
+            -gradient,
+            max_iterations=self.cg_iters,
+            tolerance=_TOLERANCE,
+            preconditioner=self._preconditioner(problem, theta),
         )
         change = solution.curvature - self.damping * float(solution.x.dot(solution.x))  # d^T H d
         if not (math.isfinite(before) and 0.0 < change < math.inf):
@@ -82,6 +96,19 @@ class GaussNewtonFit:
                 return candidate, after
             fraction /= 2.0
         return theta, before
+
+    def _preconditioner(self, problem: _ValueProblem, theta: Tensor) -> KroneckerPreconditioner | None:
+        if self.preconditioner is None:
+            return None
+        moments = problem.moments(theta, self.preconditioner.samples)
+        if not moments.groups:
+            return None
+        return KroneckerPreconditioner(
+            moments,
+            problem.parameters.slices,
+            damping=self.damping,
+            inner_iterations=self.preconditioner.inner_iterations,
+        )
 
 
 class _ValueProblem:
@@ -118,18 +145,31 @@ class _ValueProblem:
             products.append(self._product(leaf, rows, residual if len(self._parts) == 1 else None))
         return error, gradient, weighted_sum(products, self._weights)
 
+    def moments(self, theta: Tensor, samples: int) -> Moments:
+        """Return the second moments of a Kronecker-factored model of H, from evenly spaced samples."""
+        count = len(self._task.returns)
+        rows = torch.arange(min(samples, count), device=theta.device) * count // min(samples, count)
+        with torch.enable_grad():
+            trace = self.parameters.trace(theta.detach().requires_grad_(True), self._task.obs[rows])
+            return moments_of(trace, _values_metric(trace.output.flatten()))
+
     def _product(self, leaf: Tensor, rows: slice, residual: Tensor | None) -> LinearOperator:
         # The derivative of the residual is that of the values; its metric is the identity.
         if residual is not None:
-            return gauss_newton_product(FisherMetric((residual,), tuple, tuple), leaf)
+            return gauss_newton_product(_values_metric(residual), leaf)
 
         def product(v: Tensor) -> Tensor:
             with torch.enable_grad():
                 outputs = self._residual(leaf, rows)
-            return gauss_newton_product(FisherMetric((outputs,), tuple, tuple), leaf)(v)
+            return gauss_newton_product(_values_metric(outputs), leaf)(v)
 
         return product
 
     def _residual(self, theta: Tensor, rows: slice) -> Tensor:
         values: Tensor = self.parameters.call(theta, self._task.obs[rows])
         return values.flatten() - self._task.returns[rows]
+
+
+def _values_metric(values: Tensor) -> FisherMetric:
+    """Return the identity: the squared error's matrix in the values themselves."""
+    return FisherMetric((values,), tuple, tuple)

@@ -216,6 +216,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
             micro_batch_size=self.micro_batch_size,
             fisher_subsampling=self.fisher_subsampling,
             trace=None if self.preconditioner is None else trace_at,
+            model_samples=self.preconditioner.samples if self.preconditioner else 1,
         )
 
     def _log_probabilities(self, batch: Any) -> Tensor:

@@ -26,7 +26,9 @@ __all__ = ["KFAC", "KroneckerPreconditioner"]
 
 
 _LEAST_SHIFT = 1e-3
-"""The least shift of a factor before it is inverted, relative to its mean diagonal."""
+"""The least shift of a factor before it is inverted, relative to its mean diagonal: without damping the inverse
+would blow up the rounding in directions that the samples do not span.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,19 +39,22 @@ class KFAC:
     such layer, or the distribution no closed-form Fisher matrix, the solve goes without.
 
     :param inner_iterations: iterations of conjugate gradient on the model, >= 1. One takes the diagonal blocks alone.
+    :param samples: the most samples from which the model is estimated, >= 1, evenly spaced in the rollout.
     """
 
     inner_iterations: int = 4
+    samples: int = 512
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner_iterations, int) or self.inner_iterations < 1:
-            raise ValueError(f"inner_iterations must be an integer >= 1, got {self.inner_iterations!r}")
+        for name, value in (("inner_iterations", self.inner_iterations), ("samples", self.samples)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
 
 class KroneckerPreconditioner:
     r"""Approximate solutions of :math:`(F + cI) z = r`, and products with the model that they rest on.
 
-    :param moments: the sums over all samples.
+    :param moments: the second moments.
     :param slices: where each parameter stands in the parameter vector, by name.
     :param damping: :math:`c`.
     :param inner_iterations: see :class:`KFAC`.
@@ -62,8 +67,8 @@ class KroneckerPreconditioner:
             [index.reshape(-1) for group in moments.groups for index in _matrix_indices(group, slices)]
             + [torch.arange(slices[name].start, slices[name].stop) for name in moments.diagonal]
         )
-        self._blocks = [_Block(group, moments.count, damping) for group in moments.groups]
-        self._diagonals = [_shifted(value / moments.count, damping) for value in moments.diagonal.values()]
+        self._blocks = [_Block(group, damping) for group in moments.groups]
+        self._diagonals = [_shifted(value, damping) for value in moments.diagonal.values()]
         self._sizes = [block.size for block in self._blocks] + [len(d) for d in self._diagonals]
         device = (self._diagonals or [moments.groups[0].inputs])[0].device
         self._order = self._order.to(device)
@@ -105,15 +110,14 @@ class KroneckerPreconditioner:
 class _Block:
     """The damped model of one group, on vectors that hold the layers' matrices ``[W | b]`` one after another."""
 
-    def __init__(self, group: LayerGroup, count: int, damping: float) -> None:
+    def __init__(self, group: LayerGroup, damping: float) -> None:
         self._shapes, self._damping = group.shapes, damping
         self._sizes = [height * width for height, width in group.shapes]
         self.size = sum(self._sizes)
         heights, widths = ([shape[i] for shape in group.shapes] for i in (0, 1))
-        inputs, derivatives = group.inputs / count, group.derivatives / count
         self._widths = widths
-        self._columns = inputs.split(widths)
-        self._rows = derivatives.split(heights)
+        self._columns = group.inputs.split(widths)
+        self._rows = group.derivatives.split(heights)
         self._inverses = [
             _damped_inverses(row.split(heights, dim=1)[i], column.split(widths, dim=1)[i], damping)
             for i, (row, column) in enumerate(zip(self._rows, self._columns, strict=True))
@@ -138,17 +142,15 @@ class _Block:
 def _damped_inverses(left: Tensor, right: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """Return inverses whose Kronecker product stands for (left x right + damping)^-1 (arXiv:1503.05671, 6.3)."""
     tiny = torch.finfo(left.dtype).tiny
-    ratio = (right.diagonal().mean().clamp_min(tiny) / left.diagonal().mean().clamp_min(tiny)).sqrt()
-    root = math.sqrt(damping)
-    return _inverse(left, root / ratio), _inverse(right, root * ratio)
+    mean_left, mean_right = (matrix.diagonal().mean().clamp_min(tiny) for matrix in (left, right))
+    shift = ((mean_left / mean_right).sqrt() * math.sqrt(damping)).clamp_min(_LEAST_SHIFT * mean_left)
+    return _inverse(left, shift), _inverse(right, shift * (mean_right / mean_left))
 
 
 def _inverse(matrix: Tensor, shift: Tensor) -> Tensor:
-    identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    # Without damping a preconditioner would blow up the rounding in directions that the samples do not span.
-    least = _LEAST_SHIFT * matrix.diagonal().mean() + torch.finfo(matrix.dtype).tiny
-    factor, failed = torch.linalg.cholesky_ex(matrix + torch.maximum(shift, least) * identity)
-    return torch.where(failed == 0, torch.cholesky_inverse(factor), identity)
+    shifted = matrix.clone()
+    shifted.diagonal().add_(shift)
+    return torch.cholesky_inverse(torch.linalg.cholesky_ex(shifted).L)
 
 
 def _shifted(diagonal: Tensor, damping: float) -> Tensor:

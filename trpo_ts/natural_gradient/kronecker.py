@@ -20,17 +20,17 @@ from trpo_ts.natural_gradient.fisher import gauss_newton_products
 from trpo_ts.natural_gradient.layers import LayerCall
 from trpo_ts.natural_gradient.parameters import Trace
 
-__all__ = ["LayerGroup", "Moments", "moments_of", "random_signs", "sum_of_moments"]
+__all__ = ["LayerGroup", "Moments", "moments_of"]
 
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """Layers whose rows correspond, one to one, and the sums of their outer products.
+    """Layers whose rows correspond, one to one, and their factors.
 
     :param names: the layers.
     :param shapes: each layer's matrix ``[W | b]`` as (outputs, inputs), a bias counting as one more input.
-    :param inputs: sum over rows of the outer product of all layers' inputs, side by side.
-    :param derivatives: the same of all layers' output derivatives, per row of a sample.
+    :param inputs: the outer product of all layers' inputs, side by side, summed over a sample's rows.
+    :param derivatives: the outer product of all layers' output derivatives, averaged over rows.
     """
 
     names: tuple[str, ...]
@@ -41,64 +41,42 @@ class LayerGroup:
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over samples; those of the parts of a batch add up to those of the batch.
+    """Second moments over samples.
 
-    :param count: the number of samples.
-    :param groups: the layers' outer products.
-    :param diagonal: for each parameter outside of layers, a sum that estimates its diagonal.
+    :param groups: the layers.
+    :param diagonal: the estimated diagonal for each parameter outside of layers, by name.
     """
 
-    count: int
     groups: tuple[LayerGroup, ...]
     diagonal: dict[str, Tensor]
 
 
-def random_signs(shapes: Sequence[torch.Size], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+def _random_signs(like: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors of random signs, always the same ones; the global generators are left alone."""
-    generator = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(like[0].device).manual_seed(0)
     return [
-        torch.randint(0, 2, shape, generator=generator, device=device).to(dtype).mul_(2).sub_(1) for shape in shapes
+        torch.randint(0, 2, tensor.shape, generator=generator, device=tensor.device).to(tensor.dtype).mul_(2).sub_(1)
+        for tensor in like
     ]
 
 
-def moments_of(trace: Trace, metric: FisherMetric, signs: Sequence[Tensor]) -> Moments:
+def moments_of(trace: Trace, metric: FisherMetric) -> Moments:
     """Return the moments of a batch.
 
     :param trace: the network's evaluation, from which the metric's outputs were computed.
     :param metric: the distributions' parameters and Fisher matrices.
-    :param signs: random signs in the shapes of the outputs.
     """
     calls = [call for call in trace.layers if f"{call.name}.weight" in trace.parts]
-    groups = _groups(calls, trace, metric, signs) if calls else ()
+    groups = _groups(calls, trace, metric) if calls else ()
     layered = {f"{name}.{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
     others = {name: part for name, part in trace.parts.items() if name not in layered}
-    return Moments(metric.outputs[0].shape[0], groups, _diagonal(others, metric))
+    return Moments(groups, _diagonal(others, metric))
 
 
-def sum_of_moments(parts: Sequence[Moments]) -> Moments:
-    """Return the moments of a batch from those of its parts."""
-    first = parts[0]
-    return Moments(
-        sum(part.count for part in parts),
-        tuple(
-            LayerGroup(
-                group.names,
-                group.shapes,
-                sum((part.groups[i].inputs for part in parts[1:]), group.inputs),
-                sum((part.groups[i].derivatives for part in parts[1:]), group.derivatives),
-            )
-            for i, group in enumerate(first.groups)
-        ),
-        {name: sum((part.diagonal[name] for part in parts[1:]), value) for name, value in first.diagonal.items()},
-    )
-
-
-def _groups(
-    calls: Sequence[LayerCall], trace: Trace, metric: FisherMetric, signs: Sequence[Tensor]
-) -> tuple[LayerGroup, ...]:
+def _groups(calls: Sequence[LayerCall], trace: Trace, metric: FisherMetric) -> tuple[LayerGroup, ...]:
     inputs: dict[str, list[Tensor]] = {}
     derivatives: dict[str, list[Tensor]] = {}
-    for call, derivative in zip(calls, _output_derivatives(calls, metric, signs), strict=True):
+    for call, derivative in zip(calls, _output_derivatives(calls, metric), strict=True):
         rows = call.input_rows()
         if f"{call.name}.bias" in trace.parts:
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
@@ -114,14 +92,13 @@ def _groups(
         a = torch.cat([torch.cat(inputs[name]) for name in names], dim=1)
         g = torch.cat([torch.cat(derivatives[name]) for name in names], dim=1)
         shapes = tuple((derivatives[name][0].shape[1], inputs[name][0].shape[1]) for name in names)
-        rows_per_sample = len(a) / metric.outputs[0].shape[0]
-        groups.append(LayerGroup(tuple(names), shapes, a.mT @ a, g.mT @ g / rows_per_sample))
+        count = metric.outputs[0].shape[0]
+        groups.append(LayerGroup(tuple(names), shapes, a.mT @ a / count, g.mT @ g / len(g)))
     return tuple(groups)
 
 
-def _output_derivatives(
-    calls: Sequence[LayerCall], metric: FisherMetric, signs: Sequence[Tensor]
-) -> tuple[Tensor, ...]:
+def _output_derivatives(calls: Sequence[LayerCall], metric: FisherMetric) -> tuple[Tensor, ...]:
+    signs = _random_signs(metric.outputs)
     pairs = [
         (output, cotangent)
         for output, cotangent in zip(metric.outputs, metric.root(signs), strict=True)
@@ -147,10 +124,9 @@ def _diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tens
     """
     if not others:
         return {}
-    first = metric.outputs[0]
-    probe = random_signs([part.shape for part in others.values()], first.device, first.dtype)
+    probe = _random_signs(list(others.values()))
     product = gauss_newton_products(metric, list(others.values()))(probe)
     return {
-        name: (sign * value).clamp_min(0.0).reshape(-1) * first.shape[0]
+        name: (sign * value).clamp_min(0.0).reshape(-1)
         for name, sign, value in zip(others, probe, product, strict=True)
     }

@@ -11,7 +11,7 @@ arXiv:1502.05477, equation 12 and section 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ from trpo_ts.natural_gradient.fisher import (
     kl_hessian_product,
     weighted_sum,
 )
-from trpo_ts.natural_gradient.kronecker import Moments, moments_of, random_signs, sum_of_moments
+from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.line_search import Evaluation
 from trpo_ts.natural_gradient.parameters import Trace
 from trpo_ts.natural_gradient.surrogate import action_std_terms, entropy_terms, kl_terms, surrogate_terms
@@ -74,6 +74,7 @@ class PolicyProblem:
     :param fisher_subsampling: the part of the rows from which the Fisher operator is estimated, in ``(0, 1]``
         (arXiv:1502.05477, appendix C, uses a tenth); they are evenly spaced, so no random number is drawn.
     :param trace: like ``distribution``, and records the layers; given where a Kronecker-factored model is wanted.
+    :param model_samples: the most rows, evenly spaced, from which that model is estimated.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class PolicyProblem:
         micro_batch_size: int | None = None,
         fisher_subsampling: float = 1.0,
         trace: Callable[[Tensor, Rows], Trace] | None = None,
+        model_samples: int = 512,
     ) -> None:
         self._distribution = distribution
         self._trace = trace
@@ -97,7 +99,8 @@ class PolicyProblem:
         self.count = len(adv)
         size = micro_batch_size or self.count
         self._parts = [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
-        self._fisher_parts = _evenly_spaced(self._parts, self.count, fisher_subsampling, adv.device)
+        self._fisher_parts = _fisher_parts(self._parts, self.count, fisher_subsampling, adv.device)
+        self._model_samples = min(model_samples, self.count)
         with torch.no_grad():
             self._behaviour = [frozen(distribution(theta_old, rows)) for rows in self._parts]
 
@@ -146,27 +149,28 @@ class PolicyProblem:
         """Return objective, gradient, Fisher operator and its model's moments at ``theta``; nothing is sampled."""
         theta = theta.detach().requires_grad_(True)
         if self._parts == self._fisher_parts and len(self._parts) == 1:
-            # One forward pass serves the gradient, the model and all Fisher products.
+            # One forward pass serves the gradient and all Fisher products.
             with torch.enable_grad():
-                distribution, trace = self._traced(theta, self._parts[0])
+                distribution = self._distribution(theta, self._parts[0])
                 objective, gradient = self._gradient(distribution, theta, self._parts[0], keep_graph=True)
                 fisher = self._fisher(distribution, theta, self._parts[0])
-            moments = self._moments(trace, distribution, self._signs(distribution), self._parts[0])
-            return Linearisation(objective / self.count, gradient / self.count, fisher, moments)
-        objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
-        for rows in self._parts:
-            with torch.enable_grad():
-                part, part_gradient = self._gradient(self._distribution(theta, rows), theta, rows)
-            objective += part
-            gradient += part_gradient
-        fisher, moments = self._fisher_in_parts(theta)
-        return Linearisation(objective / self.count, gradient / self.count, fisher, moments)
+        else:
+            objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
+            for rows in self._parts:
+                with torch.enable_grad():
+                    part, part_gradient = self._gradient(self._distribution(theta, rows), theta, rows)
+                objective += part
+                gradient += part_gradient
+            fisher = self._fisher_in_parts(theta)
+        return Linearisation(objective / self.count, gradient / self.count, fisher, self._moments(theta))
 
-    def _traced(self, theta: Tensor, rows: Rows) -> tuple[Distribution, Trace | None]:
+    def _moments(self, theta: Tensor) -> Moments | None:
         if self._trace is None:
-            return self._distribution(theta, rows), None
-        trace = self._trace(theta, rows)
-        return trace.output, trace
+            return None
+        with torch.enable_grad():
+            trace = self._trace(theta, _evenly_spaced(self._model_samples, self.count, theta.device))
+            metric = fisher_metric(trace.output)
+        return None if metric is None or not trace.layers else moments_of(trace, metric)
 
     def _objective_terms(self, distribution: Distribution, rows: slice) -> Tensor:
         terms = surrogate_terms(distribution, self.act[rows], self.logp_old[rows], self.adv[rows])
@@ -189,58 +193,34 @@ class PolicyProblem:
             constant = self._distribution(theta, rows)
         return kl_hessian_product(constant, distribution, theta)
 
-    def _fisher_in_parts(self, theta: Tensor) -> tuple[LinearOperator, Moments | None]:
-        operators: list[LinearOperator] = []
-        moments: list[Moments | None] = []
-        signs: list[Tensor] | None = None
-        for rows in self._fisher_parts:
-            with torch.enable_grad():
-                distribution, trace = self._traced(theta, rows)
-                signs = self._signs(distribution) if signs is None else signs
-                moments.append(self._moments(trace, distribution, signs, rows))
-                # The graph of a single part may as well be kept; of several, each product builds it again.
-                keep = len(self._fisher_parts) == 1
-                operators.append(self._fisher(distribution, theta, rows) if keep else self._fresh_fisher(theta, rows))
+    def _fisher_in_parts(self, theta: Tensor) -> LinearOperator:
+        def of_part(rows: Rows) -> LinearOperator:
+            if len(self._fisher_parts) == 1:  # its graph may as well be kept
+                with torch.enable_grad():
+                    return self._fisher(self._distribution(theta, rows), theta, rows)
+
+            def product(v: Tensor) -> Tensor:
+                with torch.enable_grad():
+                    return self._fisher(self._distribution(theta, rows), theta, rows)(v)
+
+            return product
+
         counts = [_length(rows) for rows in self._fisher_parts]
-        complete = [part for part in moments if part is not None]
-        return (
-            weighted_sum(operators, [count / sum(counts) for count in counts]),
-            sum_of_moments(complete) if len(complete) == len(moments) else None,
-        )
-
-    def _fresh_fisher(self, theta: Tensor, rows: Rows) -> LinearOperator:
-        def product(v: Tensor) -> Tensor:
-            with torch.enable_grad():
-                return self._fisher(self._distribution(theta, rows), theta, rows)(v)
-
-        return product
-
-    def _signs(self, distribution: Distribution) -> list[Tensor]:
-        """Return a random sign for each row and output, so that a row's signs do not depend on its part."""
-        metric = None if self._trace is None else fisher_metric(distribution)
-        if metric is None:
-            return []
-        first = metric.outputs[0]
-        shapes = [torch.Size((self.count, *output.shape[1:])) for output in metric.outputs]
-        return random_signs(shapes, first.device, first.dtype)
-
-    def _moments(
-        self, trace: Trace | None, distribution: Distribution, signs: Sequence[Tensor], rows: Rows
-    ) -> Moments | None:
-        metric = None if trace is None else fisher_metric(distribution)
-        if trace is None or metric is None or not trace.layers:
-            return None
-        return moments_of(trace, metric, [sign[rows] for sign in signs])
+        operators = [of_part(rows) for rows in self._fisher_parts]
+        return weighted_sum(operators, [count / sum(counts) for count in counts])
 
 
 def _length(rows: Rows) -> int:
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
 
 
-def _evenly_spaced(parts: list[slice], count: int, fraction: float, device: torch.device) -> list[Rows]:
-    """Return about ``fraction * count`` evenly spaced rows, at least one, in parts no larger than the given ones."""
+def _fisher_parts(parts: list[slice], count: int, fraction: float, device: torch.device) -> list[Rows]:
+    """Return the given part of the rows, at least one, in pieces no larger than the given ones."""
     if fraction == 1.0:
         return list(parts)
-    chosen = max(1, round(fraction * count))
-    rows = torch.arange(chosen, device=device) * count // chosen
+    rows = _evenly_spaced(max(1, round(fraction * count)), count, device)
     return list(rows.split(parts[0].stop - parts[0].start))
+
+
+def _evenly_spaced(chosen: int, count: int, device: torch.device) -> Tensor:
+    return torch.arange(chosen, device=device) * count // chosen
