@@ -1,0 +1,179 @@
+"""Learning curves on MuJoCo tasks: which solver and which critic fit pay.
+
+    python benchmarks/learning.py --jobs 2                  # all runs that results/learning.jsonl does not hold yet
+    python benchmarks/learning.py --table                   # the table and the figure, from the committed results
+
+The settings are those of Tianshou's own MuJoCo example (16 environments of 64 steps per update, normalised
+observations and returns, 20 full-batch critic steps); the arms differ in what their name says only. Every 50,000
+steps ten test episodes are played with the mean action.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+import common
+import gymnasium as gym
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from plotly.subplots import make_subplots
+from tianshou.algorithm.optim import AdamOptimizerFactory, LRSchedulerFactoryLinear
+from tianshou.data import Collector, CollectStats, VectorReplayBuffer
+from tianshou.env import DummyVectorEnv, VectorEnvNormObs
+from tianshou.trainer import OnPolicyTrainerParams
+
+from trpo_ts import TRPO
+from trpo_ts.critics import GaussNewtonFit, make_critic
+from trpo_ts.diagnostics import TrainingRecorder
+from trpo_ts.policies import make_policy
+
+TASKS = ("HalfCheetah-v4", "Walker2d-v4")
+SEEDS = (0, 1, 2)
+STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
+ARMS: dict[str, Callable[[], dict[str, Any]]] = {
+    "Tianshou's settings": lambda: {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0},
+    "defaults": dict,
+    "defaults, Gauss-Newton critic": lambda: {"critic_fit": GaussNewtonFit()},
+}
+RESULTS = common.RESULTS / "learning.jsonl"
+
+
+def run(job: tuple[str, str, int]) -> dict[str, Any]:
+    """Train one arm on one task with one seed, and return its curve."""
+    arm, task, seed = job
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
+    gym.logger.min_level = gym.logger.ERROR
+    env = gym.make(task)
+    envs = VectorEnvNormObs(DummyVectorEnv([lambda: gym.make(task) for _ in range(N_ENVS)]))
+    test_envs = VectorEnvNormObs(DummyVectorEnv([lambda: gym.make(task) for _ in range(10)]), update_obs_rms=False)
+    test_envs.set_obs_rms(envs.get_obs_rms())
+    envs.seed(seed)
+    test_envs.seed(seed + 1000)
+    schedule = LRSchedulerFactoryLinear(3 * STEPS // TEST_EVERY, TEST_EVERY, ROLLOUT)
+    algorithm = TRPO(
+        policy=make_policy(env.observation_space, env.action_space),
+        critic=make_critic(env.observation_space),
+        optim=AdamOptimizerFactory(lr=1e-3).with_lr_scheduler_factory(schedule),
+        optim_critic_iters=20,
+        return_scaling=True,
+        max_batchsize=ROLLOUT,
+        **ARMS[arm](),
+    )
+    recorder = TrainingRecorder()
+    start = time.perf_counter()
+    algorithm.run_training(
+        OnPolicyTrainerParams(
+            training_collector=Collector[CollectStats](algorithm, envs, VectorReplayBuffer(4096, N_ENVS)),
+            test_collector=Collector[CollectStats](algorithm, test_envs),
+            max_epochs=STEPS // TEST_EVERY,
+            epoch_num_steps=TEST_EVERY,
+            collection_step_num_env_steps=ROLLOUT,
+            test_step_num_episodes=10,
+            batch_size=None,
+            logger=recorder,
+            verbose=False,
+            show_progress=False,
+        )
+    )
+    updates = recorder.updates
+    return {
+        "arm": arm,
+        "task": task,
+        "seed": seed,
+        "steps": [test.env_steps for test in recorder.tests],
+        "returns": [round(test.return_mean, 1) for test in recorder.tests],
+        "seconds": round(time.perf_counter() - start, 1),
+        "largest_kl": max(u.kl or 0.0 for u in updates),
+        "rejected": sum(u.rejected for u in updates),
+        "products": round(float(np.mean([u.cg_iterations for u in updates])), 2),
+        "improvement": round(float(np.mean([u.surrogate_improvement for u in updates])), 5),
+        "environment": common.environment(),
+    }
+
+
+def done() -> list[dict[str, Any]]:
+    """Return the runs in the results file."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def missing() -> Iterator[tuple[str, str, int]]:
+    """Yield the runs that are not in the results file yet."""
+    have = {(r["arm"], r["task"], r["seed"]) for r in done()}
+    for seed in SEEDS:
+        for task in TASKS:
+            yield from (job for arm in ARMS if (job := (arm, task, seed)) not in have)
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return mean and standard deviation over seeds of the largest and of the last test return."""
+    rows = []
+    for task in TASKS:
+        for arm in ARMS:
+            chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
+            if not chosen:
+                continue
+            best = [max(r["returns"]) for r in chosen]
+            last = [r["returns"][-1] for r in chosen]
+            area = [float(np.mean(r["returns"])) for r in chosen]
+            rows.append(
+                [task, arm]
+                + [f"{np.mean(values):.0f} ± {np.std(values):.0f}" for values in (best, last, area)]
+                + [f"{np.mean([r['products'] for r in chosen]):.1f}", str(len(chosen))]
+            )
+    header = ["task", "arm", "largest return", "last return", "mean over training", "products per update", "seeds"]
+    return common.markdown_table(header, rows)
+
+
+def figure(runs: list[dict[str, Any]]) -> go.Figure:
+    """Return the curves: each seed thin, the mean thick."""
+    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#009E73"), strict=True))
+    plot = make_subplots(rows=1, cols=len(TASKS), subplot_titles=TASKS, horizontal_spacing=0.08)
+    for column, task in enumerate(TASKS, start=1):
+        for arm, colour in colours.items():
+            chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
+            for r in chosen:
+                line = {"color": colour, "width": 1}
+                plot.add_scatter(
+                    x=r["steps"], y=r["returns"], line=line, opacity=0.35, showlegend=False, row=1, col=column
+                )
+            if chosen:
+                mean = np.mean([r["returns"] for r in chosen], axis=0)
+                line = {"color": colour, "width": 3}
+                plot.add_scatter(
+                    x=chosen[0]["steps"], y=mean, name=arm, line=line, showlegend=column == 1, row=1, col=column
+                )
+        plot.update_xaxes(title_text="environment steps", row=1, col=column)
+    plot.update_yaxes(title_text="test return", row=1, col=1)
+    return plot.update_layout(template="plotly_white", width=1100, height=460, legend={"orientation": "h", "y": -0.2})
+
+
+def main() -> None:
+    """Run what is missing unless only the table is asked for."""
+    parser = argparse.ArgumentParser(description="Learning curves on MuJoCo tasks.")
+    parser.add_argument("--table", action="store_true", help="only write table and figure from the committed results")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at once")
+    args = parser.parse_args()
+    if not args.table:
+        os.environ["OMP_NUM_THREADS"] = "1"
+        with ProcessPoolExecutor(args.jobs, max_tasks_per_child=1) as pool:
+            for result in pool.map(run, list(missing())):
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
+                print({k: v for k, v in result.items() if k not in ("steps", "returns", "environment")}, flush=True)
+    text = table(done())
+    common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", "learning", text)
+    figure(done()).write_html(common.ROOT / "docs" / "images" / "learning.html", include_plotlyjs="cdn")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
