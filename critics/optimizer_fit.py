@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,8 @@ def optimizer_fit(
 ) -> list[float]:
     r"""Take ``iterations`` steps on :math:`\frac1n\sum_n (V(s_n) - R_n)^2` of each minibatch.
 
-    Only the optimiser's own parameters get a gradient. A step whose loss is not finite is left out, and the
-    optimiser's moments stay sound.
+    Only the optimiser's own parameters get a gradient. A step whose loss or gradient is not finite is left out, and
+    the optimiser's moments stay sound.
 
     :param critic: maps observations to values, ``(n, 1)`` or ``(n,)``.
     :param optimizer: the optimiser of the critic's parameters.
@@ -106,7 +106,7 @@ def optimizer_fit(
             optimizer.zero_grad()
             with torch.set_grad_enabled(iterations > 0):
                 loss = _accumulate(critic, own, obs, returns, rows, micro_batch_size)
-            if step < iterations and math.isfinite(loss):
+            if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
                 optimizer.step()
         losses.append(loss if math.isfinite(loss) else _LARGEST_LOSS)
     return losses
@@ -131,6 +131,12 @@ def _accumulate(
             loss.backward(inputs=own)
         total += float(loss.detach())
     return total
+
+
+def _gradients_are_finite(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether the gradients have a finite norm, so that also their squares, which optimisers average, are finite."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return not gradients or math.isfinite(float(torch.nn.utils.get_total_norm(gradients)))
 
 
 def _minibatches(count: int, batch_size: int | None) -> Iterator[Tensor | slice]:

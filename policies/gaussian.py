@@ -76,7 +76,8 @@ def _is_bounded(space: spaces.Box) -> bool:
         )
     bounds = np.stack([space.bounded_below, space.bounded_above])
     if bounds.all() or not bounds.any():
-        return bool(bounds.all())
+        with np.errstate(over="ignore"):  # bounds at the end of the floating range are none
+            return bool(bounds.all() and np.isfinite(space.high - space.low).all())
     raise ValueError(
         f"action_space must be bounded on both sides or on none, got {space}; "
         "use an action wrapper that sets finite bounds"

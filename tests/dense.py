@@ -117,11 +117,6 @@ def _loc_and_covariance(outputs: Tensor) -> Parts:
     return loc, _squared(factor)
 
 
-def _loc_and_precision(outputs: Tensor) -> Parts:
-    loc, covariance = _loc_and_covariance(outputs)
-    return loc, torch.linalg.inv(covariance)
-
-
 def _normal_nodes(size: int) -> tuple[Tensor, Tensor]:
     """Standard normal nodes ``(S, size)`` and weights; exact for polynomials up to degree 9 in each component."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(5)
@@ -246,7 +241,7 @@ FAMILIES = [
     Family(
         "multivariate-normal-precision",
         5,
-        _loc_and_precision,
+        _loc_and_covariance,  # any positive definite matrix will do
         lambda loc, precision: MultivariateNormal(loc, precision_matrix=_symmetric(precision)),
         lambda old, new: kl_multivariate_normal(
             old[0], torch.linalg.inv(_symmetric(old[1])), new[0], torch.linalg.inv(_symmetric(new[1]))

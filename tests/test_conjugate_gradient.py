@@ -104,6 +104,16 @@ def test_residual_and_curvature_are_those_of_the_returned_solution(iterations: i
     assert solution.curvature == pytest.approx(float(solution.x.dot(matrix @ solution.x)), rel=1e-10)
 
 
+@pytest.mark.parametrize("iterations", [10, 14])
+def test_the_curvature_stays_true_where_conjugacy_is_lost(iterations: int):
+    # There the residual is no longer orthogonal to the solution, and x.b is not x.A x.
+    matrix, b = with_eigenvalues(torch.logspace(0, -6, 12)), randn(12)
+    solution = conjugate_gradient(product_with(matrix), b, max_iterations=iterations)
+    true = float(solution.x.dot(matrix @ solution.x))
+    assert abs(true - float(solution.x.dot(b))) > 1e-7 * true
+    assert solution.curvature == pytest.approx(true, rel=1e-8)
+
+
 def test_float32_agrees_with_float64_and_keeps_its_dtype():
     matrix, b = with_eigenvalues(torch.logspace(0, 2, 15)), randn(15)
     double_solution = conjugate_gradient(product_with(matrix), b, max_iterations=8)
@@ -169,6 +179,114 @@ def test_a_right_hand_side_near_the_end_of_float32_is_solved():
         b = torch.full((5,), largest)
         solution = conjugate_gradient(lambda v: 2 * v, b)
         torch.testing.assert_close(solution.x / largest, torch.full((5,), 0.5))
+
+
+# --- Krylov subspaces and preconditioners
+
+
+def krylov_solution(matrix: Tensor, b: Tensor, inverse: Tensor, dimension: int) -> Tensor:
+    """Return the minimiser of x.A x / 2 - b.x over the span of M^-1 b, M^-1 A M^-1 b, and so on."""
+    vectors = [inverse @ b]
+    while len(vectors) < dimension:
+        vectors.append(inverse @ (matrix @ (vectors[-1] / vectors[-1].norm())))
+    basis, _ = torch.linalg.qr(torch.stack(vectors, dim=1))
+    return basis @ torch.linalg.solve(basis.mT @ matrix @ basis, basis.mT @ b)
+
+
+class DensePreconditioner:
+    """Solves with the inverse of one matrix, and models the operator by another."""
+
+    def __init__(self, inverse: Tensor, model: Tensor) -> None:
+        self.inverse, self.model = inverse, model
+
+    def solve(self, r: Tensor) -> Tensor:
+        return self.inverse @ r
+
+    def multiply(self, v: Tensor) -> Tensor:
+        return self.model @ v
+
+
+def preconditioned_system(size: int = 15) -> tuple[Tensor, Tensor, Tensor]:
+    """Return an operator, a matrix somewhat like its inverse, and a right-hand side."""
+    matrix = with_eigenvalues(torch.logspace(0, 3, size))
+    like = matrix + with_eigenvalues(torch.linspace(0.1, 0.8, size), seed=1) * matrix.diagonal().sqrt()
+    return matrix, torch.linalg.inv((like + like.mT) / 2), 1e-3 * randn(size)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+def test_each_iteration_is_the_best_in_the_krylov_subspace(iterations: int):
+    matrix, b = with_eigenvalues(torch.logspace(0, 2, 15)), randn(15)
+    solution = conjugate_gradient(product_with(matrix), b, max_iterations=iterations)
+    expected = krylov_solution(matrix, b, torch.eye(15, dtype=torch.float64), iterations)
+    torch.testing.assert_close(solution.x, expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.01, 100.0])
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+def test_a_true_model_up_to_a_factor_gives_one_more_iteration_without_its_product(iterations: int, factor: float):
+    matrix, inverse, b = preconditioned_system()
+    operator = Counted(matrix)
+    solution = conjugate_gradient(
+        operator, b, max_iterations=iterations, preconditioner=DensePreconditioner(inverse, factor * matrix)
+    )
+    expected = krylov_solution(matrix, b, inverse, iterations + 1)
+    torch.testing.assert_close(solution.x, expected, rtol=1e-7, atol=1e-12)
+    assert solution.curvature == pytest.approx(float(expected.dot(matrix @ expected)), rel=1e-8)
+    assert solution.iterations == operator.products == iterations
+
+
+def test_a_preconditioner_that_is_the_inverse_needs_one_product():
+    matrix, _, b = preconditioned_system()
+    operator = Counted(matrix)
+    solution = conjugate_gradient(
+        operator, b, tolerance=1e-8, preconditioner=DensePreconditioner(torch.linalg.inv(matrix), matrix)
+    )
+    exact = torch.linalg.solve(matrix, b)
+    torch.testing.assert_close(solution.x, exact, rtol=1e-9, atol=1e-14)
+    assert solution.curvature == pytest.approx(float(exact.dot(b)), rel=1e-9)
+    assert operator.products == solution.iterations == 1
+    assert solution.outcome is SolveOutcome.CONVERGED
+
+
+def test_any_positive_definite_preconditioner_reaches_the_solution():
+    matrix, inverse, b = preconditioned_system()
+    for model in (matrix, torch.eye(15, dtype=torch.float64), torch.linalg.inv(inverse)):
+        solution = conjugate_gradient(
+            product_with(matrix),
+            b,
+            max_iterations=100,
+            tolerance=1e-12,
+            preconditioner=DensePreconditioner(inverse, model),
+        )
+        torch.testing.assert_close(solution.x, torch.linalg.solve(matrix, b), rtol=1e-8, atol=1e-13)
+        assert solution.outcome is SolveOutcome.CONVERGED
+
+
+@settings(max_examples=50, deadline=None)
+@given(size=st.integers(1, 8), seed=st.integers(0, 1000), iterations=st.integers(1, 6), exponent=st.integers(-15, 15))
+def test_a_preconditioned_direction_ascends_at_any_scale(size: int, seed: int, iterations: int, exponent: int):
+    matrix = with_eigenvalues(torch.logspace(0, 2, size), seed)
+    inverse = with_eigenvalues(torch.logspace(0, -1, size), seed + 1)
+    b = randn(size, seed) * 10.0**exponent
+    solution = conjugate_gradient(
+        product_with(matrix),
+        b,
+        max_iterations=iterations,
+        preconditioner=DensePreconditioner(inverse, torch.linalg.inv(inverse)),
+    )
+    assert bool(solution.x.isfinite().all())
+    assert float(solution.x.dot(b)) > 0.0
+    assert solution.curvature > 0.0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_preconditioner_that_is_not_finite_gives_zero_and_says_so(bad: float):
+    eye = torch.eye(3, dtype=torch.float64)
+    solution = conjugate_gradient(
+        lambda v: 2 * v, double(1.0, 2.0, 3.0), preconditioner=DensePreconditioner(bad * torch.ones_like(eye), eye)
+    )
+    assert torch.equal(solution.x, double(0.0, 0.0, 0.0))
+    assert solution.outcome is SolveOutcome.NON_FINITE
 
 
 # --- systems without a unique solution, or without any
@@ -260,9 +378,13 @@ def test_a_nearly_flat_operator_in_float32_raises_nothing(curvature: float):
     assert not bool(solution.x.isnan().any())
 
 
-def test_a_huge_right_hand_side_in_float64_raises_nothing():
-    solution = conjugate_gradient(lambda v: 2 * v, torch.full((3,), 1e160, dtype=torch.float64))
-    torch.testing.assert_close(solution.x, torch.full((3,), 0.5e160, dtype=torch.float64))
+@pytest.mark.parametrize(
+    ("largest", "dtype"), [(1e160, torch.float64), (3e38, torch.float32)], ids=["float64", "float32"]
+)
+def test_a_huge_right_hand_side_is_solved(largest: float, dtype: torch.dtype):
+    # The square of its norm in float64, or the norm itself in float32, is out of range.
+    b = torch.full((300,), largest, dtype=dtype)
+    torch.testing.assert_close(conjugate_gradient(lambda v: 2 * v, b).x, 0.5 * b)
 
 
 @pytest.mark.parametrize("eigenvalues", [(1e-3,) * 3, (1e-3, 2e-3, 1e-2)], ids=str)
@@ -303,11 +425,11 @@ def test_more_iterations_never_raise_the_quadratic_model(size: int, condition: f
 
 @settings(max_examples=60, deadline=None)
 @given(
-    eigenvalues=st.lists(st.sampled_from([-1.0, 0.0, 1e-8, 0.5, 1.0, 1e4]), min_size=1, max_size=8),
+    eigenvalues=st.lists(st.sampled_from([-1.0, -1e-3, 1e-3, 0.5, 1.0, 1e3]), min_size=1, max_size=8),
     seed=st.integers(0, 1000),
     iterations=st.integers(1, 20),
 )
-def test_any_symmetric_operator_gives_a_finite_ascent_direction_or_zero(
+def test_any_regular_symmetric_operator_gives_a_finite_ascent_direction_or_zero(
     eigenvalues: list[float], seed: int, iterations: int
 ):
     operator = Counted(with_eigenvalues(eigenvalues, seed))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -37,16 +38,16 @@ def unflat(vector: Tensor, like: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     )
 
 
+def columns(linear: Callable[[Sequence[Tensor]], tuple[Tensor, ...]], like: tuple[Tensor, ...]) -> Tensor:
+    """Return the matrix of a linear map between tensors of the given shapes, column by column."""
+    basis = torch.eye(len(flat(like)), dtype=torch.float64)
+    return torch.stack([flat(linear(unflat(column, like))) for column in basis], dim=1)
+
+
 def metric_in_constructor_arguments(family: Family, parts: tuple[Tensor, ...]) -> Tensor:
-    """J^T M J with the Jacobian J of the metric's outputs, column by column, for one row."""
+    """J^T M J with the Jacobian J of the metric's outputs, for one row."""
     metric = fisher_metric(family.build(*parts))
-    matrix = torch.stack(
-        [
-            flat(metric.multiply(unflat(column, metric.outputs)))
-            for column in torch.eye(len(flat(metric.outputs))).double()
-        ],
-        dim=1,
-    )
+    matrix = columns(metric.multiply, metric.outputs)
     jacobian = torch.autograd.functional.jacobian(
         lambda z: flat(fisher_metric(family.build(*unflat(z, parts))).outputs), flat(parts)
     )
@@ -79,8 +80,8 @@ def test_fisher_metric_is_the_expectation_of_the_outer_product_of_the_score(fami
 def test_a_normal_has_precision_for_the_mean_and_twice_the_precision_for_the_standard_deviation():
     metric = fisher_metric(Normal(torch.tensor([0.0, 3.0]), torch.tensor([0.5, 2.0])))
     mean, scale = metric.multiply((torch.tensor([1.0, 10.0]), torch.tensor([1.0, 10.0])))
-    assert mean.tolist() == [4.0, 2.5]
-    assert scale.tolist() == [8.0, 5.0]
+    assert mean.tolist() == pytest.approx([4.0, 2.5])
+    assert scale.tolist() == pytest.approx([8.0, 5.0])
 
 
 def test_a_bernoulli_has_the_variance_of_its_action_for_the_logit():
@@ -97,6 +98,14 @@ def test_a_categorical_acts_on_centred_tangents_as_the_covariance_of_its_actions
     (product,) = metric.multiply((tangent,))
     covariance = torch.diag(p[0]) - torch.outer(p[0], p[0])
     torch.testing.assert_close(product[0], covariance @ tangent[0])
+
+
+@families
+@pytest.mark.parametrize("seed", range(3))
+def test_the_root_times_its_transpose_is_the_metric(family: Family, seed: int):
+    metric = fisher_metric(family.build(*family.parts(1, seed)))
+    root = columns(metric.root, metric.outputs)
+    torch.testing.assert_close(root @ root.mT, columns(metric.multiply, metric.outputs), rtol=1e-9, atol=1e-11)
 
 
 @families
@@ -124,7 +133,7 @@ def test_a_standard_deviation_shared_by_all_rows_counts_in_each_of_them():
     metric = fisher_metric(Independent(Normal(torch.zeros(3, 2, dtype=torch.float64), scale), 1))
     assert [tuple(output.shape) for output in metric.outputs] == [(3, 2), (3, 2)]
     _, product = metric.multiply([torch.ones(3, 2, dtype=torch.float64)] * 2)
-    assert product.tolist() == [[8.0, 0.5]] * 3
+    torch.testing.assert_close(product, torch.tensor([[8.0, 0.5]] * 3, dtype=torch.float64))
 
 
 def test_a_covariance_shared_by_all_rows_counts_in_each_of_them():
@@ -167,8 +176,10 @@ def test_frozen_is_the_same_distribution_as_a_constant_in_float64(family: Family
         action = action.clamp(1e-3, 1 - 1e-3)
     tolerance = {"rtol": 2e-5, "atol": 2e-5} if dtype is torch.float32 else {"rtol": 1e-12, "atol": 1e-13}
     assert (constant.batch_shape, constant.event_shape) == (distribution.batch_shape, distribution.event_shape)
+    # The log-probability of a Bernoulli has the dtype of the action.
+    action_in_double = action.double() if action.is_floating_point() else action
     for got, expected in [
-        (constant.log_prob(action), distribution.log_prob(action)),
+        (constant.log_prob(action_in_double), distribution.log_prob(action)),
         (constant.entropy(), distribution.entropy()),
     ]:
         assert got.dtype is torch.float64
@@ -287,7 +298,7 @@ def distribution_of_shape(batch: tuple[int, ...], event: tuple[int, ...]) -> Dis
         (Independent(Categorical(logits=torch.zeros(5, 2, 4)), 1), 5, (2,)),
         (MultivariateNormal(torch.zeros(5, 2), torch.eye(2)), 5, torch.Size([2])),
     ],
-    ids=str,
+    ids=["vector", "scalar", "matrix", "categorical", "multi-categorical", "multivariate normal"],
 )
 def test_joint_distributions_over_whole_actions_pass(distribution: Distribution, n: int, action_shape: tuple[int, ...]):
     check_joint(distribution, n, action_shape)
@@ -326,7 +337,16 @@ def test_joint_distributions_over_whole_actions_pass(distribution: Distribution,
         # As many components as rows: only the shape of the actions tells them apart.
         (Normal(torch.zeros(2), torch.ones(2)), 2, (2,), ["Normal", "()", "(2,)"]),
     ],
-    ids=str,
+    ids=[
+        "components",
+        "components of one row",
+        "matrix of components",
+        "no rows",
+        "no row",
+        "other width",
+        "scalar",
+        "as many components as rows",
+    ],
 )
 def test_a_distribution_that_is_not_joint_is_named_with_its_mend(
     distribution: Distribution, n: int, action_shape: tuple[int, ...], parts: list[str]

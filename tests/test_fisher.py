@@ -391,7 +391,10 @@ def test_a_product_of_the_problem_draws_no_random_number():
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 4])
-def test_a_log_normal_policy_falls_back_on_the_hessian_of_its_divergence(micro_batch_size: int | None):
+@pytest.mark.parametrize("there", [(0.3, -0.2, 0.1), (0.5, 0.4, -0.3)], ids=["start", "elsewhere"])
+def test_a_log_normal_policy_falls_back_on_the_hessian_of_its_divergence(
+    micro_batch_size: int | None, there: tuple[float, float, float]
+):
     def distribution(theta: Tensor, rows: slice | Tensor) -> Independent:
         loc = theta[:2] * OBS[rows]
         return Independent(LogNormal(loc, torch.exp(theta[2]).expand_as(loc)), 1)
@@ -406,8 +409,8 @@ def test_a_log_normal_policy_falls_back_on_the_hessian_of_its_divergence(micro_b
         micro_batch_size=micro_batch_size,
     )
     # The exponential of a Gaussian has the Gaussian's Fisher matrix.
-    expected = torch.diag(torch.cat([(OBS**2).mean(0) * math.exp(-0.2), double(4.0)]))
-    torch.testing.assert_close(dense(problem.linearise(theta).fisher, 3), expected, rtol=1e-10, atol=1e-12)
+    expected = torch.diag(torch.cat([(OBS**2).mean(0) * math.exp(-2 * there[2]), double(4.0)]))
+    torch.testing.assert_close(dense(problem.linearise(double(*there)).fisher, 3), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_a_gamma_policy_falls_back_on_the_hessian_of_its_divergence():
@@ -466,3 +469,28 @@ def test_the_behaviour_policy_is_kept_in_float64_for_float32_networks():
     difference = (obs * moved).double() - (obs * theta).double()
     assert problem.evaluate(moved).kl == pytest.approx(float((2 * difference**2).sum(-1).mean()), rel=1e-10)
     assert problem.linearise(theta).gradient.dtype is torch.float32
+
+
+@pytest.mark.parametrize("name", ["normal", "categorical-logits", "bernoulli-logits"])
+def test_the_objective_is_computed_in_float64_for_float32_networks(name: str):
+    family = next(f for f in FAMILIES if f.name == name)
+    outputs = torch.randn(50, family.width, generator=torch.Generator().manual_seed(0))
+
+    def distribution(t: Tensor, rows: slice | Tensor) -> Distribution:
+        return family.build(*family.own(outputs[rows] * t))
+
+    def log_probability(t: Tensor) -> Tensor:
+        parts = [part.double() for part in family.own(outputs * t)]
+        if name == "normal":
+            return -(((act - parts[0]) / parts[1]) ** 2 / 2 + torch.log(parts[1]) + math.log(2 * math.pi) / 2).sum(-1)
+        if name == "categorical-logits":
+            return distribution(t, slice(None)).logits.double().log_softmax(-1).gather(1, act[:, None]).squeeze(1)
+        return torch.where(act == 1, -torch.log1p(torch.exp(-parts[0])), -torch.log1p(torch.exp(parts[0]))).sum(-1)
+
+    torch.manual_seed(1)
+    start, end = torch.ones(1), torch.tensor([1.001])
+    act, adv = distribution(start, slice(None)).sample(), torch.randn(50)
+    logp_old = log_probability(start)
+    problem = PolicyProblem(distribution, start, act=act, logp_old=logp_old, adv=adv)
+    expected = (torch.exp(log_probability(end) - logp_old) * adv.double()).mean()
+    assert problem.evaluate(end).objective == pytest.approx(float(expected), rel=1e-11)

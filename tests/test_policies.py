@@ -151,6 +151,18 @@ def test_the_standard_deviation_is_a_parameter_per_action_that_no_observation_ch
     torch.testing.assert_close(dist.stddev, torch.tensor([[1.0, 3.0]]).expand(4, 2))
 
 
+def test_the_network_gives_the_logits_of_a_categorical_policy_and_the_unbounded_mean_of_a_gaussian_one():
+    categorical, gaussian = make_policy(OBS, DISCRETE), make_policy(OBS, BOUNDED)
+    with torch.no_grad():
+        for policy, bias in ((categorical, [0.0, 1.0, 5.0, -2.0]), (gaussian, [3.0, -7.0])):
+            head = linear_layers(policy)[-1]
+            head.weight.zero_()
+            head.bias.copy_(torch.tensor(bias))
+    weights = np.exp([0.0, 1.0, 5.0, -2.0])
+    np.testing.assert_allclose(act_on(categorical, observations(1)).dist.probs[0], weights / weights.sum(), rtol=1e-5)
+    assert act_on(gaussian, observations(1)).dist.mean.tolist() == [[3.0, -7.0]]
+
+
 def test_the_default_standard_deviation_and_sizes_are_those_documented():
     policy = make_policy(OBS, BOUNDED)
     assert float(act_on(policy, observations(1)).dist.stddev[0, 0]) == pytest.approx(0.6)
@@ -319,7 +331,7 @@ def test_observations_that_are_no_numbers_are_refused_with_the_mend(space: Any):
         (spaces.Box(0, np.inf, (2,)), "be bounded on both sides or on none", "wrapper"),
         (spaces.Box(-np.inf, 0, (2,)), "be bounded on both sides or on none", "wrapper"),
         (
-            spaces.Box(np.array([-1, -np.inf]), np.array([1, np.inf])),
+            spaces.Box(np.array([-1, -np.inf], dtype=np.float32), np.array([1, np.inf], dtype=np.float32)),
             "be bounded on both sides or on none",
             "wrapper",
         ),

@@ -10,7 +10,7 @@ from dense import CATEGORICAL, FAMILIES, NORMAL, DensePolicy, DenseProblem, Fami
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal
 
 from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
@@ -311,8 +311,12 @@ def test_backtracking_rescues_a_step_that_is_too_long():
     problem = normal_with(mean=lambda t: torch.sinh(5 * t), act=[1.0, 2.0], adv=[-1.0, 1.0])
     step = trpo(problem, max_kl=1.0, backtrack_coeff=0.5, solver=UNDAMPED)
     assert step.accepted
-    # The full step is sqrt(2) / 5; halved once the mean sinh(sqrt(2) / 2) = 0.767 is within sqrt(2).
+    # The gradient is 5 / 2 and the Fisher matrix 25, so that x = 1/10, x.F x = 1/4 and the full step sqrt(2) / 5;
+    # halved once the mean sinh(sqrt(2) / 2) = 0.767 is within sqrt(2).
     assert (step.fraction, step.backtracks) == (0.5, 1)
+    assert step.step_size == pytest.approx(0.5 * math.sqrt(8), rel=1e-12)
+    assert step.end.theta.item() == pytest.approx(math.sqrt(2) / 10, rel=1e-12)
+    assert step.expected_improvement == pytest.approx(2.5 * math.sqrt(2) / 10, rel=1e-12)
     assert step.end.evaluation.kl == pytest.approx(0.5 * math.sinh(math.sqrt(0.5)) ** 2, rel=1e-9)
 
 
@@ -343,6 +347,33 @@ def test_a_covariance_that_stops_being_positive_definite_is_turned_down(validate
         Distribution.set_default_validate_args(before)
     assert step.outcome is StepOutcome.NON_FINITE_CANDIDATE
     assert step.end is step.start
+
+
+def test_impossible_actions_stay_impossible_and_disturb_nothing():
+    obs = torch.randn(20, 2, dtype=torch.float64, generator=generator(4))
+    mask = torch.zeros(20, 3, dtype=torch.bool)
+    mask[::2, 1] = True
+    theta = torch.zeros(6, dtype=torch.float64)
+
+    def distribution(t: Tensor, rows: slice | Tensor) -> Distribution:
+        return Categorical(logits=(obs[rows] @ t.view(2, 3)).masked_fill(mask[rows], -math.inf))
+
+    act = torch.arange(20) % 2 * 2
+    problem = PolicyProblem(
+        distribution,
+        theta,
+        act=act,
+        logp_old=distribution(theta, slice(None)).log_prob(act),
+        adv=obs[:, 0],
+        ent_coef=0.01,
+    )
+    step = trpo(problem)
+    end = distribution(step.end.theta, slice(None)).probs
+    assert step.accepted
+    assert float(end[mask].max()) == 0.0
+    start = distribution(theta, slice(None)).probs
+    terms = torch.where(mask, 0.0, start * torch.log(start / end))
+    assert step.end.evaluation.kl == pytest.approx(float(terms.sum(-1).mean()), rel=1e-9)
 
 
 def test_a_policy_that_no_trainable_parameter_moves_has_a_zero_gradient():

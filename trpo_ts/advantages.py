@@ -22,20 +22,23 @@ def normalised(adv: Tensor) -> Tensor:
     Advantages without spread (constant up to rounding, or a single one) become zero: there is nothing to learn
     from them, and the quotient would be noise or not a number.
     """
-    centred = adv - adv.mean()
-    if len(adv) < 2:
+    largest = adv.abs().max()
+    if len(adv) < 2 or largest == 0.0:
         return torch.zeros_like(adv)
-    std = adv.std()
-    if std <= 4 * torch.finfo(adv.dtype).eps * adv.abs().max():
-        return torch.zeros_like(adv)
-    return centred / std
+    scaled = adv / largest  # squares stay within the range of the dtype
+    centred = scaled - scaled.mean()
+    std = scaled.std()
+    return torch.zeros_like(adv) if std <= 4 * torch.finfo(adv.dtype).eps else centred / std
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:
     r"""Return :math:`1 - \mathrm{Var}[R - V] / \mathrm{Var}[R]`; 0.0 where the returns do not vary or overflow."""
+    rounding = torch.finfo(returns.dtype).eps * float(returns.abs().max())
     values, returns = values.double(), returns.double()
     total = float(returns.var(correction=0))
-    share = float((returns - values).var(correction=0)) / total if total > 0.0 else 1.0
+    if not total > rounding**2:
+        return 0.0
+    share = float((returns - values).var(correction=0)) / total
     return 1.0 - share if np.isfinite(share) else 0.0
 
 

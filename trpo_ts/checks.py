@@ -24,16 +24,25 @@ def check_real(
 
     :raises ValueError: when it is no real number, not finite, or outside.
     """
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number = _as_float(value)
     inside = (
-        number
-        and math.isfinite(value)
-        and (value > low if low_open else value >= low)
-        and (value < high if high_open else value <= high)
+        math.isfinite(number)
+        and (number > low if low_open else number >= low)
+        and (number < high if high_open else number <= high)
     )
     if not inside:
         raise ValueError(f"{name} must be a number {_interval(low, high, low_open, high_open)}, got {value!r}")
-    return float(value)
+    return number
+
+
+def _as_float(value: Any) -> float:
+    """Return a real number as a float, not a number for everything else; what is checked is what is used."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def check_integer(name: str, value: Any, low: int) -> int:

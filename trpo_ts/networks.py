@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import gymnasium as gym
 import numpy as np
@@ -29,8 +29,10 @@ def make_trunk(observation_space: gym.Space[object], hidden_sizes: Sequence[int]
             f"observation_space must be a Box with at least one number, got {observation_space}; "
             "wrap the environment with gymnasium.wrappers.FlattenObservation"
         )
-    if len(hidden_sizes) == 0:
-        raise ValueError(f"hidden_sizes must name at least one layer, got {hidden_sizes!r}")
+    if not isinstance(hidden_sizes, Iterable) or len(hidden_sizes) == 0:
+        raise ValueError(f"hidden_sizes must be a sequence of at least one width, got {hidden_sizes!r}; say (64, 64)")
+    if not (isinstance(activation, type) and issubclass(activation, nn.Module)):
+        raise ValueError(f"activation must be a class of modules such as torch.nn.Tanh, got {activation!r}")
     for i, width in enumerate(hidden_sizes):
         check_integer(f"hidden_sizes[{i}]", width, 1)
     return Net(state_shape=observation_space.shape, hidden_sizes=tuple(map(int, hidden_sizes)), activation=activation)

@@ -35,6 +35,7 @@ from trpo_ts.rollout import (
     evaluation_mode,
     restored_modes,
     row_slices,
+    rows_of,
     state_values,
     without_validation,
 )
@@ -201,10 +202,10 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         parameters: FlatParameters,
     ) -> PolicyProblem:
         def distribution_at(theta: Tensor, rows: Rows) -> Distribution:
-            return cast(Distribution, parameters.call(theta, batch.obs[rows], batch.info[rows]))
+            return cast(Distribution, parameters.call(theta, batch.obs[rows], rows_of(batch.info, rows)))
 
         def trace_at(theta: Tensor, rows: Rows) -> Trace:
-            return parameters.trace(theta, batch.obs[rows], batch.info[rows])
+            return parameters.trace(theta, batch.obs[rows], rows_of(batch.info, rows))
 
         return PolicyProblem(
             distribution_at,
@@ -225,7 +226,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         with torch.no_grad(), evaluation_mode(self.policy):
             for rows in row_slices(len(batch.act), self.max_batchsize):
                 act = batch.act[rows]
-                policy = distribution(batch.obs[rows], batch.info[rows])
+                policy = distribution(batch.obs[rows], rows_of(batch.info, rows))
                 check_joint(policy, len(act), act.shape[1:])
                 if self.ent_coef and entropy_terms(policy) is None:
                     raise ValueError(

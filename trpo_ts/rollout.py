@@ -19,6 +19,7 @@ __all__ = [
     "check_finite",
     "evaluation_mode",
     "row_slices",
+    "rows_of",
     "state_values",
     "without_validation",
 ]
@@ -66,6 +67,13 @@ def as_tensors(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, dtype if value.is_floating_point() else None)
     return value
+
+
+def rows_of(info: Batch, rows: slice | Tensor) -> Batch:
+    """Return rows of the environments' infos, which are NumPy arrays, and empty where an environment gives none."""
+    if len(info.get_keys()) == 0:
+        return info
+    return info[rows.cpu().numpy() if isinstance(rows, Tensor) else rows]
 
 
 def row_slices(count: int, size: int | None) -> list[slice]:

@@ -79,8 +79,11 @@ def conjugate_gradient(
     norm_b = stable_norm(b)
     if norm_b == 0.0:
         return Solution(torch.zeros_like(b), 0, 0.0, 0.0, SolveOutcome.CONVERGED)
-    unit_b = b / norm_b  # squares of very small or large entries would leave the range of float32
-    largest = torch.finfo(b.dtype).max
+    # The squares of very small or large entries would leave the range of the dtype, as may the norm itself.
+    scale = float(b.abs().max())
+    unit_b = b / scale / (norm_b / scale)
+    numbers = torch.finfo(b.dtype)
+    least_residual = max(tolerance, numbers.eps)  # below it there is only rounding
     x, r = torch.zeros_like(b), unit_b.clone()
     z = r.clone() if preconditioner is None else preconditioner.solve(r)
     p, a_p = z.clone(), z
@@ -94,7 +97,7 @@ def conjugate_gradient(
             outcome = SolveOutcome.NON_FINITE
             break
         step = float(r.dot(p)) / curvature if curvature > 0.0 else math.inf
-        if abs(step) > largest:  # zero or negative curvature, also where rounding left a trace of it
+        if abs(step) > numbers.max:  # zero or negative curvature, also where rounding left a trace of it
             outcome = SolveOutcome.NON_POSITIVE_CURVATURE
             break
         p_a_p = curvature
@@ -102,7 +105,7 @@ def conjugate_gradient(
         r.sub_(a_p, alpha=step)
         z = r if preconditioner is None else preconditioner.solve(r)
         previous, r_dot_z = r_dot_z, float(r.dot(z))
-        if r_dot_z <= tolerance**2 * start:
+        if r_dot_z <= least_residual**2 * start:
             outcome = SolveOutcome.CONVERGED
             break
         if iterations < max_iterations:
@@ -112,7 +115,7 @@ def conjugate_gradient(
     if preconditioner is not None and outcome in (SolveOutcome.CONVERGED, SolveOutcome.ITERATION_LIMIT):
         last = _LastDirection(p, a_p, p_a_p)
         x, curvature = _extrapolated(x, curvature, unit_b, r, z, last, preconditioner)
-    return Solution(x * norm_b, iterations, residual, curvature * norm_b**2, outcome)
+    return Solution(x * (norm_b / scale) * scale, iterations, residual, curvature * norm_b * norm_b, outcome)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ information matrix in its own parameters,
 has a closed form. It is the Hessian of :math:`D_{KL}(p_z \| p_{z'})` with respect to :math:`z'` at
 :math:`z' = z` (Schulman et al. 2015, arXiv:1502.05477, appendix C.1).
 
-Two functions dispatch on the type of the distribution: :func:`fisher_metric` and :func:`frozen`. A distribution
-that neither knows still works: its Fisher products come from the Hessian of the KL divergence instead.
+Two functions look a distribution up by its very type (a subclass may have another density): :func:`fisher_metric`
+and :func:`frozen`. A distribution that neither knows still works: its Fisher products come from the Hessian of the KL
+divergence instead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import singledispatch
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,11 +28,12 @@ from torch.distributions import (
     Categorical,
     Distribution,
     Independent,
+    Laplace,
     MultivariateNormal,
     Normal,
 )
 
-__all__ = ["FisherMetric", "check_joint", "fisher_metric", "frozen"]
+__all__ = ["FisherMetric", "check_joint", "fisher_metric", "frozen", "in_double"]
 
 
 @dataclass(frozen=True)
@@ -49,31 +51,61 @@ class FisherMetric:
     root: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
 
-@singledispatch
+_METRICS: dict[type[Distribution], Callable[[Any], FisherMetric | None]] = {}
+_FROZEN: dict[type[Distribution], Callable[[Any], Distribution]] = {}
+
+
 def fisher_metric(distribution: Distribution) -> FisherMetric | None:
     """Return the distribution's closed-form Fisher metric, or None where none is known."""
-    return None
+    find = _METRICS.get(type(distribution))
+    return None if find is None else find(distribution)
 
 
-@fisher_metric.register(Independent)
+def frozen(distribution: Distribution) -> Distribution:
+    """Return the distribution as a constant, in float64 where its type is known.
+
+    A KL divergence of 1e-4 is the small difference of large terms: in float32 its error is a percent of it.
+    """
+    freeze = _FROZEN.get(type(distribution))
+    return distribution if freeze is None else freeze(distribution)
+
+
+_T = TypeVar("_T", bound=Callable[[Any], Any])
+
+
+def _registered(table: dict[type[Distribution], Any], kind: type[Distribution]) -> Callable[[_T], _T]:
+    def register(function: _T) -> _T:
+        table[kind] = function
+        return function
+
+    return register
+
+
+@_registered(_METRICS, Independent)
 def _(distribution: Independent[Distribution]) -> FisherMetric | None:
     # The components are independent given z, so the joint matrix is block diagonal: the base's products stand.
     return fisher_metric(distribution.base_dist)
 
 
-@fisher_metric.register
+@_registered(_METRICS, Normal)
 def _(distribution: Normal) -> FisherMetric:
     inverse_scale = 1 / distribution.scale.detach()
     return _diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale * math.sqrt(2)))
 
 
-@fisher_metric.register
+@_registered(_METRICS, Laplace)
+def _(distribution: Laplace) -> FisherMetric:
+    inverse_scale = 1 / distribution.scale.detach()
+    return _diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale))
+
+
+@_registered(_METRICS, Categorical)
 def _(distribution: Categorical) -> FisherMetric:
     # torch keeps normalised logits: their tangents have zero mean under p, and diag(p) - p p^T acts as diag(p).
     return _diagonal_metric((distribution.logits, distribution.probs.detach().sqrt()))
 
 
-@fisher_metric.register
+@_registered(_METRICS, Bernoulli)
 def _(distribution: Bernoulli) -> FisherMetric:
     probabilities = distribution.probs.detach()
     return _diagonal_metric((distribution.logits, (probabilities * (1 - probabilities)).sqrt()))
@@ -90,7 +122,7 @@ def _diagonal_metric(*roots: tuple[Tensor, Tensor]) -> FisherMetric:
     )
 
 
-@fisher_metric.register
+@_registered(_METRICS, Beta)
 def _(distribution: Beta) -> FisherMetric:
     alpha, beta = distribution.concentration1, distribution.concentration0
     shared = torch.polygamma(1, (alpha + beta).detach())
@@ -109,7 +141,7 @@ def _(distribution: Beta) -> FisherMetric:
     )
 
 
-@fisher_metric.register
+@_registered(_METRICS, MultivariateNormal)
 def _(distribution: MultivariateNormal) -> FisherMetric:
     # With S = L L^T and W = L^-1 dL, the tangent dL changes S by L (W + W^T) L^T, so that the quadratic form
     # 1/2 tr(S^-1 dS S^-1 dS) is 1/2 |W + W^T|^2, whose gradient with respect to dL is L^-T (W + W^T).
@@ -130,51 +162,47 @@ def _(distribution: MultivariateNormal) -> FisherMetric:
     return FisherMetric((distribution.loc, distribution.scale_tril), multiply, root)
 
 
-def _double(tensor: Tensor) -> Tensor:
-    # Apple's GPUs have no float64.
-    detached = tensor.detach()
-    return detached if detached.device.type == "mps" else detached.double()
+def in_double(tensor: Tensor) -> Tensor:
+    """Return a floating tensor detached and in float64; others, and those on devices without it, as they are."""
+    detached = tensor.detach()  # Apple's GPUs have no float64
+    return detached.double() if detached.is_floating_point() and detached.device.type != "mps" else detached
 
 
-@singledispatch
-def frozen(distribution: Distribution) -> Distribution:
-    """Return the distribution as a constant, in float64 where its type is known.
-
-    A KL divergence of 1e-4 is the small difference of large terms: in float32 its error is a percent of it.
-    """
-    return distribution
-
-
-@frozen.register(Independent)
+@_registered(_FROZEN, Independent)
 def _(distribution: Independent[Distribution]) -> Distribution:
     return Independent(frozen(distribution.base_dist), distribution.reinterpreted_batch_ndims, validate_args=False)
 
 
-@frozen.register
+@_registered(_FROZEN, Normal)
 def _(distribution: Normal) -> Distribution:
-    return Normal(_double(distribution.loc), _double(distribution.scale), validate_args=False)
+    return Normal(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
 
 
-@frozen.register
+@_registered(_FROZEN, Laplace)
+def _(distribution: Laplace) -> Distribution:
+    return Laplace(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
+
+
+@_registered(_FROZEN, Categorical)
 def _(distribution: Categorical) -> Distribution:
-    return Categorical(logits=_double(distribution.logits), validate_args=False)
+    return Categorical(logits=in_double(distribution.logits), validate_args=False)
 
 
-@frozen.register
+@_registered(_FROZEN, Bernoulli)
 def _(distribution: Bernoulli) -> Distribution:
-    return Bernoulli(logits=_double(distribution.logits), validate_args=False)
+    return Bernoulli(logits=in_double(distribution.logits), validate_args=False)
 
 
-@frozen.register
+@_registered(_FROZEN, Beta)
 def _(distribution: Beta) -> Distribution:
     alpha, beta = distribution.concentration1, distribution.concentration0
-    return Beta(_double(alpha), _double(beta), validate_args=False)
+    return Beta(in_double(alpha), in_double(beta), validate_args=False)
 
 
-@frozen.register
+@_registered(_FROZEN, MultivariateNormal)
 def _(distribution: MultivariateNormal) -> Distribution:
     return MultivariateNormal(
-        _double(distribution.loc), scale_tril=_double(distribution.scale_tril), validate_args=False
+        in_double(distribution.loc), scale_tril=in_double(distribution.scale_tril), validate_args=False
     )
 
 

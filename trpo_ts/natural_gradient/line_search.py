@@ -99,6 +99,6 @@ def _rejection(candidate: Evaluation, start: Evaluation, max_kl: float) -> Rejec
         return Rejection.NON_FINITE
     if candidate.kl > max_kl:
         return Rejection.KL
-    if candidate.objective <= start.objective:
+    if not candidate.objective > start.objective:  # nothing exceeds NaN
         return Rejection.NO_IMPROVEMENT
     return None

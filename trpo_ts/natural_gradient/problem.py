@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from trpo_ts.natural_gradient.distributions import fisher_metric, frozen
+from trpo_ts.natural_gradient.distributions import fisher_metric, frozen, in_double
 from trpo_ts.natural_gradient.fisher import (
     LinearOperator,
     gauss_newton_product,
@@ -120,7 +121,7 @@ class PolicyProblem:
         try:
             with torch.no_grad():
                 return self._evaluate(frozen(self._distribution(theta, rows)) for rows in self._parts)
-        except ValueError:  # a distribution that validates its own parameters refuses NaN
+        except (ValueError, LinAlgError):  # how distributions refuse parameters that are none
             return Evaluation(float("nan"), float("nan"))
 
     def _evaluate(self, distributions: Iterable[Distribution]) -> Evaluation:
@@ -128,7 +129,7 @@ class PolicyProblem:
         with torch.no_grad():
             for distribution, behaviour, rows in zip(distributions, self._behaviour, self._parts, strict=True):
                 terms = (
-                    self._objective_terms(distribution, rows),
+                    self._objective_terms(distribution, rows, in_double(self.act[rows])),
                     kl_terms(behaviour, distribution),
                     entropy_terms(distribution),
                     action_std_terms(distribution),
@@ -172,14 +173,17 @@ class PolicyProblem:
             metric = fisher_metric(trace.output)
         return None if metric is None or not trace.layers else moments_of(trace, metric)
 
-    def _objective_terms(self, distribution: Distribution, rows: slice) -> Tensor:
-        terms = surrogate_terms(distribution, self.act[rows], self.logp_old[rows], self.adv[rows])
+    def _objective_terms(self, distribution: Distribution, rows: slice, act: Tensor | None = None) -> Tensor:
+        act = self.act[rows] if act is None else act
+        terms = surrogate_terms(distribution, act, self.logp_old[rows], self.adv[rows])
         return terms + self.ent_coef * distribution.entropy() if self.ent_coef else terms
 
     def _gradient(
         self, distribution: Distribution, theta: Tensor, rows: slice, *, keep_graph: bool = False
     ) -> tuple[float, Tensor]:
         total = self._objective_terms(distribution, rows).sum()
+        if not total.requires_grad:
+            return float(total), torch.zeros_like(theta)
         (gradient,) = torch.autograd.grad(
             total, theta, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
         )
