@@ -108,9 +108,10 @@ def done() -> list[dict[str, Any]]:
 def missing() -> Iterator[tuple[str, str, int]]:
     """Yield the runs that are not in the results file yet."""
     have = {(r["arm"], r["task"], r["seed"]) for r in done()}
-    for seed in SEEDS:
-        for task in TASKS:
-            yield from (job for arm in ARMS if (job := (arm, task, seed)) not in have)
+    jobs = [(arm, task, seed) for seed in SEEDS for task in TASKS for arm in ARMS]
+    # The comparison of solvers first, then what goes beyond it.
+    jobs.sort(key=lambda job: "critic" in job[0])
+    yield from (job for job in jobs if job not in have)
 
 
 def table(runs: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from trpo_ts.critics.factory import make_critic
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.gauss_newton_fit import GaussNewtonFit
+from trpo_ts.critics.lbfgs_fit import LBFGSFit
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 
-__all__ = ["CriticFit", "CriticTask", "GaussNewtonFit", "MinibatchFit", "OptimizerFit", "make_critic"]
+__all__ = ["CriticFit", "CriticTask", "GaussNewtonFit", "LBFGSFit", "MinibatchFit", "OptimizerFit", "make_critic"]

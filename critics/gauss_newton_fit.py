@@ -35,8 +35,9 @@ class GaussNewtonFit:
     .. math:: \frac{1}{N}\sum_n \frac{(j_n^\top d)^2}{2\sigma^2} \le \epsilon, \qquad
               \sigma^2 = \frac{1}{N}\sum_n (V(s_n) - R_n)^2,
 
-    and is halved until the error falls. Needs no learning rate and does not mind the scale of the returns. The
-    optimiser of the algorithm is not used.
+    and is halved until the error falls. It needs no learning rate. Where returns are in the thousands, use
+    ``return_scaling`` with it: damping is absolute, and barely acts on the layers below very large output weights.
+    The optimiser of the algorithm is not used.
 
     :param steps: Gauss-Newton steps per fit, >= 1.
     :param cg_iters: products with :math:`H` per step, >= 1.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trpo_ts.checks import check_integer
 from trpo_ts.critics.fit import CriticTask
 
-__all__ = ["MinibatchFit", "OptimizerFit", "optimizer_fit"]
+__all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient", "optimizer_fit"]
 
 
 @dataclass(frozen=True)
@@ -98,35 +98,29 @@ def optimizer_fit(
     :param micro_batch_size: rows per pass; the gradient of a minibatch is accumulated over the passes.
     :return: for each minibatch the loss at its last step; a loss that is not finite counts as the largest float32.
     """
-    own = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    task = CriticTask(critic, optimizer, obs, returns, micro_batch_size)
     losses = []
     for rows in _minibatches(len(returns), batch_size):
         loss = math.inf
         for step in range(max(iterations, 1)):
             optimizer.zero_grad()
             with torch.set_grad_enabled(iterations > 0):
-                loss = _accumulate(critic, own, obs, returns, rows, micro_batch_size)
-            if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
+                loss = accumulate_gradient(task, rows)
+            if step < iterations and math.isfinite(loss) and _gradients_are_finite(task.own):
                 optimizer.step()
         losses.append(loss if math.isfinite(loss) else _LARGEST_LOSS)
     return losses
 
 
-def _accumulate(
-    critic: nn.Module,
-    own: list[nn.Parameter],
-    obs: Any,
-    returns: Tensor,
-    rows: Tensor | slice,
-    micro_batch_size: int | None,
-) -> float:
-    """Add the minibatch's gradient to the parameters part by part, and return its loss."""
-    targets = returns[rows]
-    count, size = len(targets), micro_batch_size or len(targets)
+def accumulate_gradient(task: CriticTask, rows: Tensor | slice) -> float:
+    """Add the gradient of a minibatch's mean squared error to the parameters, part by part, and return the error."""
+    own, targets = task.own, task.returns[rows]
+    count = len(targets)
+    size = task.micro_batch_size or count
     total = 0.0
     for i in range(0, count, size):
         part = rows[i : i + size] if isinstance(rows, Tensor) else slice(i, min(i + size, count))
-        loss = F.mse_loss(critic(obs[part]).flatten(), targets[i : i + size], reduction="sum") / count
+        loss = F.mse_loss(task.critic(task.obs[part]).flatten(), targets[i : i + size], reduction="sum") / count
         if loss.requires_grad and own:
             loss.backward(inputs=own)
         total += float(loss.detach())

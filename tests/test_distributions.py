@@ -16,6 +16,7 @@ from torch.distributions import (
     Distribution,
     Gamma,
     Independent,
+    Laplace,
     MultivariateNormal,
     Normal,
     OneHotCategorical,
@@ -82,6 +83,20 @@ def test_a_normal_has_precision_for_the_mean_and_twice_the_precision_for_the_sta
     mean, scale = metric.multiply((torch.tensor([1.0, 10.0]), torch.tensor([1.0, 10.0])))
     assert mean.tolist() == pytest.approx([4.0, 2.5])
     assert scale.tolist() == pytest.approx([8.0, 5.0])
+
+
+def test_a_laplace_has_the_squared_inverse_of_its_scale_for_location_and_scale():
+    # The scores are sign(a - m) / b and |a - m| / b^2 - 1 / b, each of variance 1 / b^2.
+    distribution = Independent(Laplace(torch.tensor([[0.0, 3.0]]), torch.tensor([[0.5, 2.0]])), 1)
+    metric = fisher_metric(distribution)
+    for product in metric.multiply((torch.tensor([[1.0, 10.0]]), torch.tensor([[1.0, 10.0]]))):
+        assert product[0].tolist() == pytest.approx([4.0, 2.5])
+    for product in metric.root((torch.tensor([[1.0, 10.0]]), torch.tensor([[1.0, 10.0]]))):
+        assert product[0].tolist() == pytest.approx([2.0, 5.0])
+    # log(1 / 2 b) - |a - m| / b for each component
+    log_prob = frozen(distribution).log_prob(torch.tensor([[1.0, 1.0]]))
+    assert log_prob.dtype is torch.float64
+    assert log_prob.item() == pytest.approx((math.log(1.0) - 2.0) + (math.log(0.25) - 1.0), rel=1e-12)
 
 
 def test_a_bernoulli_has_the_variance_of_its_action_for_the_logit():

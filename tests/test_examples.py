@@ -50,7 +50,16 @@ def test_pendulum_reaches_tianshous_threshold(pipeline, tmp_path):
 
 
 def test_point_mass_learns_and_reports(tmp_path):
-    command = [sys.executable, str(EXAMPLES / "point_mass.py"), "--seed", "11", "--steps", "150000", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        str(EXAMPLES / "point_mass.py"),
+        "--seed",
+        "11",
+        "--steps",
+        "150000",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert done.stdout.count("epoch ") == 10
     summary = json.loads((tmp_path / "summary.json").read_text())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -164,15 +165,24 @@ def test_a_constant_distribution_has_a_zero_operator():
     assert torch.equal(operator(double(1.0, 2.0)), double(0.0, 0.0))
 
 
-def test_a_constant_distribution_has_a_zero_gradient():
+@pytest.mark.parametrize("micro_batch_size", [None, 4])
+@pytest.mark.parametrize(
+    "constant",
+    [lambda x: normal_of(x, torch.ones_like(x)), lambda x: Independent(LogNormal(x, torch.ones_like(x)), 1)],
+    ids=["known", "unknown"],
+)
+def test_a_constant_distribution_has_a_zero_gradient(
+    constant: Callable[[Tensor], Independent], micro_batch_size: int | None
+):
     # As when the only trainable parameter of a policy is one that its output does not use.
-    theta = double(0.3, -0.2)
+    theta, act = double(0.3, -0.2), torch.exp(OBS)
     problem = PolicyProblem(
-        lambda t, rows: normal_of(OBS[rows], torch.ones_like(OBS[rows])),
+        lambda t, rows: constant(OBS[rows]),
         theta,
-        act=OBS,
-        logp_old=normal_of(OBS, torch.ones_like(OBS)).log_prob(OBS),
+        act=act,
+        logp_old=constant(OBS).log_prob(act),
         adv=double(1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
+        micro_batch_size=micro_batch_size,
     )
     model = problem.linearise(theta)
     assert torch.equal(model.gradient, torch.zeros_like(theta))

@@ -9,10 +9,12 @@ import torch
 from dense import CATEGORICAL, FAMILIES, NORMAL, DensePolicy, DenseProblem, Family, generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal
 
 from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome
+from trpo_ts.natural_gradient.kfac import KFAC
+from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
 from trpo_ts.trust_region import (
     PolicyStep,
@@ -151,6 +153,63 @@ def test_few_iterations_still_scale_by_their_own_curvature(iterations: int):
     x = step.solution.x
     assert step.solution.iterations == iterations
     assert step.step_size / step.fraction == pytest.approx(math.sqrt(0.02 / float(x.dot(damped @ x))), rel=1e-9)
+
+
+# --- with a preconditioner
+
+
+class TanhPolicy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 4))
+
+    def forward(self, obs: Tensor) -> Distribution:
+        return Categorical(logits=self.network(obs))
+
+
+def tanh_network_problem() -> tuple[PolicyProblem, FlatParameters]:
+    torch.manual_seed(0)
+    obs = torch.randn(60, 3, dtype=torch.float64)
+    parameters = FlatParameters(TanhPolicy().double())
+    theta = parameters.read()
+    behaviour = parameters.call(theta, obs)
+    act = behaviour.sample()
+    problem = PolicyProblem(
+        lambda t, rows: parameters.call(t, obs[rows]),
+        theta,
+        act=act,
+        logp_old=behaviour.log_prob(act).detach(),
+        adv=torch.randn(60, dtype=torch.float64),
+        trace=lambda t, rows: parameters.trace(t, obs[rows]),
+    )
+    return problem, parameters
+
+
+@pytest.mark.parametrize("inner_iterations", [1, 4])
+def test_a_preconditioner_does_not_change_what_the_solve_converges_to(inner_iterations: int):
+    problem, parameters = tanh_network_problem()
+    plain = trpo(problem, solver=SolverSettings(400, 1e-3, 1e-12))
+    kfac = trpo(problem, solver=SolverSettings(400, 1e-3, 1e-12, KFAC(inner_iterations), parameters.slices))
+    torch.testing.assert_close(kfac.solution.x, plain.solution.x, rtol=1e-6, atol=1e-8)
+    assert kfac.solution.curvature == pytest.approx(plain.solution.curvature, rel=1e-6)
+    assert kfac.solution.outcome is SolveOutcome.CONVERGED
+
+
+def test_a_preconditioned_step_of_few_products_keeps_the_bound_and_is_closer_to_the_optimum():
+    problem, parameters = tanh_network_problem()
+    exact = trpo(problem, solver=SolverSettings(400, 1e-3, 1e-12))
+    gains = []
+    for preconditioner in (None, KFAC()):
+        step = trpo(problem, solver=SolverSettings(3, 1e-3, 0.0, preconditioner, parameters.slices))
+        assert step.accepted
+        assert step.end.evaluation.kl <= 0.01
+        direction = step.end.theta - problem.theta_old
+        fisher = problem.linearise(problem.theta_old).fisher
+        length = math.sqrt(float(direction.dot(fisher(direction) + 1e-3 * direction)))
+        # The share of the largest first-order improvement that a direction of this length can have.
+        gains.append(float(step.gradient.dot(direction)) / (length * math.sqrt(exact.solution.curvature)))
+    plain, preconditioned = gains
+    assert 0.0 < plain < preconditioned <= 1.0 + 1e-9
 
 
 # --- a problem whose divergence is its quadratic model

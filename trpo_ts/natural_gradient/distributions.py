@@ -31,6 +31,7 @@ from torch.distributions import (
     Laplace,
     MultivariateNormal,
     Normal,
+    TransformedDistribution,
 )
 
 __all__ = ["FisherMetric", "check_joint", "fisher_metric", "frozen", "in_double"]
@@ -85,6 +86,14 @@ def _registered(table: dict[type[Distribution], Any], kind: type[Distribution]) 
 def _(distribution: Independent[Distribution]) -> FisherMetric | None:
     # The components are independent given z, so the joint matrix is block diagonal: the base's products stand.
     return fisher_metric(distribution.base_dist)
+
+
+@_registered(_METRICS, TransformedDistribution)
+def _(distribution: TransformedDistribution) -> FisherMetric | None:
+    # The same bijection of both policies changes neither KL divergence nor Fisher matrix. (torch's own divergence
+    # refuses two policies whose transforms differ.)
+    bijective = all(transform.bijective for transform in distribution.transforms)
+    return fisher_metric(distribution.base_dist) if bijective else None
 
 
 @_registered(_METRICS, Normal)
@@ -171,6 +180,12 @@ def in_double(tensor: Tensor) -> Tensor:
 @_registered(_FROZEN, Independent)
 def _(distribution: Independent[Distribution]) -> Distribution:
     return Independent(frozen(distribution.base_dist), distribution.reinterpreted_batch_ndims, validate_args=False)
+
+
+@_registered(_FROZEN, TransformedDistribution)
+def _(distribution: TransformedDistribution) -> Distribution:
+    base = frozen(distribution.base_dist)
+    return TransformedDistribution(base, distribution.transforms, validate_args=False)
 
 
 @_registered(_FROZEN, Normal)

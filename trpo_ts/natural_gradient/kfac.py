@@ -161,10 +161,10 @@ def _matrix_indices(group: LayerGroup, slices: Mapping[str, slice]) -> list[Tens
     """Return, for each layer, where the entries of ``[W | b]`` stand in the parameter vector."""
     indices = []
     for name, (height, width) in zip(group.names, group.shapes, strict=True):
-        weight = slices[f"{name}.weight"]
+        weight = slices[f"{name}weight"]
         index = torch.arange(weight.start, weight.stop).view(height, -1)
         if index.shape[1] < width:
-            bias = slices[f"{name}.bias"]
+            bias = slices[f"{name}bias"]
             index = torch.cat([index, torch.arange(bias.start, bias.stop).view(height, 1)], dim=1)
         indices.append(index)
     return indices

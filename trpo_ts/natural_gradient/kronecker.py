@@ -66,9 +66,9 @@ def moments_of(trace: Trace, metric: FisherMetric) -> Moments:
     :param trace: the network's evaluation, from which the metric's outputs were computed.
     :param metric: the distributions' parameters and Fisher matrices.
     """
-    calls = [call for call in trace.layers if f"{call.name}.weight" in trace.parts]
+    calls = [call for call in trace.layers if f"{call.name}weight" in trace.parts]
     groups = _groups(calls, trace, metric) if calls else ()
-    layered = {f"{name}.{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
+    layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
     others = {name: part for name, part in trace.parts.items() if name not in layered}
     return Moments(groups, _diagonal(others, metric))
 
@@ -78,7 +78,7 @@ def _groups(calls: Sequence[LayerCall], trace: Trace, metric: FisherMetric) -> t
     derivatives: dict[str, list[Tensor]] = {}
     for call, derivative in zip(calls, _output_derivatives(calls, metric), strict=True):
         rows = call.input_rows()
-        if f"{call.name}.bias" in trace.parts:
+        if f"{call.name}bias" in trace.parts:
             rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
         inputs.setdefault(call.name, []).append(rows)
         derivatives.setdefault(call.name, []).append(call.output_rows(derivative))

@@ -17,7 +17,8 @@ __all__ = ["LayerCall", "recorded_layers"]
 class LayerCall:
     """One evaluation of a linear or convolutional layer.
 
-    :param name: the layer's name in the network; its parameters are ``name.weight`` and ``name.bias``.
+    :param name: the layer's name in the network with the dot that its parameters' names go on with; empty for a
+        network that is a layer itself.
     :param layer: the layer.
     :param input: its input, detached.
     :param output: its output, with the graph.
@@ -61,7 +62,7 @@ def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
         return hook
 
     handles = [
-        module.register_forward_hook(record(name))
+        module.register_forward_hook(record(f"{name}." if name else ""))
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
     ]

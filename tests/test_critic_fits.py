@@ -1,0 +1,177 @@
+"""The ways to fit a critic: exactness where there is a closed form, safety, and one interface."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from rollouts import OBS_DIM, Mlp, make_actor_policy, make_rollout, make_trpo, parameters_of, same, update
+from torch import nn
+
+from trpo_ts import KFAC
+from trpo_ts.critics import CriticTask, GaussNewtonFit, LBFGSFit, MinibatchFit, OptimizerFit
+
+FITS = [
+    OptimizerFit(20),
+    OptimizerFit(2, batch_size=16),
+    MinibatchFit(3, 16),
+    GaussNewtonFit(),
+    GaussNewtonFit(preconditioner=None, cg_iters=8),
+    GaussNewtonFit(steps=3, preconditioner=KFAC()),
+    LBFGSFit(5),
+]
+
+
+def task_of(critic, rows=120, micro_batch_size=None, scale=1.0, lr=1e-2):
+    generator = torch.Generator().manual_seed(0)
+    dtype = next(critic.parameters()).dtype
+    obs = torch.randn(rows, OBS_DIM, generator=generator, dtype=torch.float64).to(dtype)
+    returns = scale * (obs.square().sum(dim=1) + 0.1 * torch.randn(rows, generator=generator).to(dtype))
+    return CriticTask(critic, torch.optim.Adam(critic.parameters(), lr=lr), obs, returns, micro_batch_size)
+
+
+def error(task):
+    with torch.no_grad():
+        return float((task.critic(task.obs).flatten() - task.returns).square().mean())
+
+
+@pytest.mark.parametrize("fit", FITS, ids=repr)
+def test_every_fit_lowers_the_error_and_reports_it(fit):
+    torch.manual_seed(0)
+    task = task_of(Mlp((OBS_DIM, 16, 1)))
+    before = error(task)
+    losses = fit.fit(task)
+    assert error(task) < before
+    assert losses
+    assert all(0 < loss <= before * 2 for loss in losses)
+
+
+def test_gauss_newton_solves_a_linear_critic_in_one_step():
+    torch.manual_seed(1)
+    critic = nn.Linear(OBS_DIM, 1).double()
+    task = task_of(critic)
+    fit = GaussNewtonFit(cg_iters=20, damping=0.0, max_change=10.0)
+    (loss,) = fit.fit(task)
+    design = torch.cat([task.obs, torch.ones(len(task.obs), 1, dtype=torch.float64)], dim=1)
+    solution = torch.linalg.lstsq(design, task.returns.unsqueeze(1)).solution.flatten()
+    torch.testing.assert_close(torch.cat([critic.weight.flatten(), critic.bias]), solution, rtol=1e-6, atol=1e-8)
+    assert loss == pytest.approx(float((design @ solution - task.returns).square().mean()))
+
+
+def test_gauss_newton_keeps_the_trust_region_of_the_values():
+    torch.manual_seed(2)
+    critic = nn.Linear(OBS_DIM, 1).double()
+    task = task_of(critic)
+    with torch.no_grad():
+        before = critic(task.obs).flatten()
+    variance = error(task)
+    GaussNewtonFit(cg_iters=20, damping=0.0, max_change=0.02).fit(task)
+    with torch.no_grad():
+        change = (critic(task.obs).flatten() - before).square().mean()
+    assert float(change) / (2 * variance) == pytest.approx(0.02, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0])
+def test_gauss_newton_follows_small_returns_without_a_learning_rate(scale):
+    """Where a fixed learning rate would be too large, a few steps explain most of the variance."""
+    torch.manual_seed(3)
+    task = task_of(Mlp((OBS_DIM, 16, 1)), scale=scale)
+    with torch.no_grad():  # start from no opinion
+        task.critic.layers[-1].weight.zero_()
+        task.critic.layers[-1].bias.zero_()
+    before = error(task)
+    GaussNewtonFit(steps=10, cg_iters=5).fit(task)
+    assert error(task) < 0.3 * before
+
+
+@pytest.mark.parametrize("fit", FITS[:1] + FITS[3:], ids=repr)
+@pytest.mark.parametrize("micro_batch_size", [7, 120])
+def test_micro_batches_change_nothing(fit, micro_batch_size):
+    torch.manual_seed(4)
+    critic = Mlp((OBS_DIM, 8, 1)).double()
+    results = []
+    for size in (None, micro_batch_size):
+        task = task_of(copy.deepcopy(critic), micro_batch_size=size)
+        fit.fit(task)
+        results.append(parameters_of(task.critic))
+    for full, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, full, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("fit", FITS, ids=repr)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_targets_that_are_not_finite_leave_the_critic_as_it_was(fit, value):
+    torch.manual_seed(5)
+    task = task_of(Mlp((OBS_DIM, 8, 1)))
+    task.returns[:] = value
+    before = parameters_of(task.critic)
+    losses = fit.fit(task)
+    assert same(before, task.critic)
+    assert all(loss <= torch.finfo(torch.float32).max for loss in losses)
+
+
+@pytest.mark.parametrize("fit", FITS, ids=repr)
+def test_frozen_critic_is_measured_and_left_alone(fit):
+    task = task_of(Mlp((OBS_DIM, 8, 1)))
+    task.critic.requires_grad_(False)
+    before = parameters_of(task.critic)
+    assert fit.fit(task)[0] > 0
+    assert same(before, task.critic)
+
+
+@pytest.mark.parametrize("fit", FITS, ids=repr)
+def test_shared_layers_are_left_alone(fit):
+    torch.manual_seed(6)
+    policy = make_actor_policy()
+    critic = nn.Sequential(policy.actor.body, nn.Linear(2, 1))
+    buffer = make_rollout(policy)
+    algorithm = make_trpo(policy, critic, critic_fit=fit, max_kl=1e-9)
+    head = parameters_of(critic[1])
+    with torch.no_grad():
+        before = parameters_of(policy)
+    stats = update(algorithm, buffer)
+    moved = sum(float((a - b).abs().sum()) for a, b in zip(before, policy.parameters(), strict=True))
+    assert moved < 0.1  # by the policy step, within a tiny trust region
+    assert stats.kl.mean <= 1e-9
+    assert not same(head, critic[1])
+    assert all(p.grad is None for p in policy.parameters())
+
+
+def test_users_own_fit_works():
+    class Halve:
+        def fit(self, task):
+            with torch.no_grad():
+                for p in task.own:
+                    p.mul_(0.5)
+            return [1.25]
+
+    policy = make_actor_policy()
+    algorithm = make_trpo(policy, critic_fit=Halve())
+    before = [0.5 * p for p in parameters_of(algorithm.critic)]
+    stats = update(algorithm, make_rollout(policy))
+    assert same(before, algorithm.critic)
+    assert stats.vf_loss.mean == 1.25
+
+
+@pytest.mark.parametrize(
+    ("kind", "kwargs"),
+    [
+        (OptimizerFit, {"iterations": -1}),
+        (OptimizerFit, {"batch_size": 0}),
+        (MinibatchFit, {"epochs": 0}),
+        (MinibatchFit, {"batch_size": 1.5}),
+        (GaussNewtonFit, {"steps": 0}),
+        (GaussNewtonFit, {"cg_iters": 0}),
+        (GaussNewtonFit, {"damping": -0.1}),
+        (GaussNewtonFit, {"max_change": 0.0}),
+        (GaussNewtonFit, {"max_halvings": -1}),
+        (GaussNewtonFit, {"preconditioner": "kfac"}),
+        (LBFGSFit, {"iterations": 0}),
+        (LBFGSFit, {"history": 0}),
+    ],
+)
+def test_bad_settings_are_refused_by_name(kind, kwargs):
+    (name,) = kwargs
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        kind(**kwargs)

@@ -1,0 +1,326 @@
+"""The Kronecker-factored model against dense matrices in float64, and what it may and may not change."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from dense import dense
+from rollouts import OBS_DIM, Actor, Mlp, make_actor_policy, make_rollout, make_trpo, parameters_of, update
+from tianshou.data import Batch
+from torch import Tensor, nn
+from torch.distributions import Independent, Normal
+
+from trpo_ts import KFAC
+from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome, conjugate_gradient
+from trpo_ts.natural_gradient.distributions import FisherMetric, fisher_metric
+from trpo_ts.natural_gradient.fisher import damped, gauss_newton_product
+from trpo_ts.natural_gradient.kfac import KroneckerPreconditioner
+from trpo_ts.natural_gradient.kronecker import moments_of
+from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.rollout import ActionDistribution
+
+
+def traced(module: nn.Module, *args, metric_of=fisher_metric):
+    parameters = FlatParameters(module)
+    theta = parameters.read().requires_grad_(True)
+    trace = parameters.trace(theta, *args)
+    return parameters, theta, trace, metric_of(trace.output)
+
+
+def identity_metric(output: Tensor) -> FisherMetric:
+    return FisherMetric((output,), tuple, tuple)
+
+
+def model_of(parameters, trace, metric, damping, inner_iterations=4) -> KroneckerPreconditioner:
+    return KroneckerPreconditioner(
+        moments_of(trace, metric), parameters.slices, damping=damping, inner_iterations=inner_iterations
+    )
+
+
+def obs_of(rows: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, OBS_DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def test_one_linear_layer_of_a_squared_error_is_exact():
+    """With one output the derivative of each row is its sign, so the factors are exact: F = E[a a^T]."""
+    layer = nn.Linear(OBS_DIM, 1).double()
+    obs = obs_of(50)
+    parameters, theta, trace, metric = traced(layer, obs, metric_of=identity_metric)
+    model = model_of(parameters, trace, metric, damping=0.3)
+    a = torch.cat([obs, torch.ones(50, 1, dtype=torch.float64)], dim=1)
+    expected = a.T @ a / 50 + 0.3 * torch.eye(4, dtype=torch.float64)
+    size = theta.numel()
+    torch.testing.assert_close(dense(model.multiply, size), expected)
+    product = damped(gauss_newton_product(metric, theta), 0.3)
+    torch.testing.assert_close(dense(product, size), expected)
+
+
+def test_blocks_are_products_of_the_second_moments():
+    """Every block, also between layers, is E[a_l a_m^T] x E[g_l g_m^T] with the model's own derivatives."""
+    torch.manual_seed(0)
+    network = Mlp((OBS_DIM, 4, 2)).double()
+    parameters, theta, trace, metric = traced(network, obs_of(30), metric_of=identity_metric)
+    moments = moments_of(trace, metric)
+    (group,) = moments.groups
+    assert group.shapes == ((4, OBS_DIM + 1), (2, 5))
+    ones = torch.ones(30, 1, dtype=torch.float64)
+    inputs = torch.cat([torch.cat([call.input, ones], dim=1) for call in trace.layers], dim=1)
+    torch.testing.assert_close(group.inputs, inputs.T @ inputs / 30)
+    matrix = dense(model_of(parameters, trace, metric, 0.0).multiply, theta.numel())
+    weight = {name: parameters.slices[name] for name in parameters.slices}
+    first, second = weight["layers.0.weight"], weight["layers.2.weight"]
+    # the block between the two weight matrices, entry by entry
+    for i in range(4):
+        for j in range(OBS_DIM):
+            for k in range(2):
+                for m in range(4):
+                    expected = group.inputs[j, OBS_DIM + 1 + m] * group.derivatives[i, 4 + k]
+                    actual = matrix[first.start + i * OBS_DIM + j, second.start + k * 4 + m]
+                    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_model_is_symmetric_and_positive_semi_definite_and_close_to_the_fisher_matrix(discrete):
+    torch.manual_seed(1)
+    policy = make_actor_policy(discrete, hidden=(5,), dtype=torch.float64)
+    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(4000), Batch())
+    matrix = dense(model_of(parameters, trace, metric, 0.0).multiply, theta.numel())
+    torch.testing.assert_close(matrix, matrix.T)
+    assert torch.linalg.eigvalsh(matrix)[0] > -1e-10
+    fisher = dense(gauss_newton_product(metric, theta), theta.numel())
+    assert (matrix - fisher).norm() < 0.35 * fisher.norm()
+
+
+def test_free_standard_deviation_has_its_exact_diagonal():
+    torch.manual_seed(2)
+    policy = make_actor_policy(hidden=(5,), dtype=torch.float64)
+    _, _, trace, metric = traced(ActionDistribution(policy), obs_of(10), Batch())
+    (diagonal,) = moments_of(trace, metric).diagonal.values()
+    torch.testing.assert_close(diagonal, torch.full((2,), 2.0, dtype=torch.float64))
+
+
+def test_solve_inverts_the_model_when_iterated_long_enough():
+    torch.manual_seed(3)
+    policy = make_actor_policy(hidden=(5,), dtype=torch.float64)
+    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(200), Batch())
+    model = model_of(parameters, trace, metric, 0.1, inner_iterations=300)
+    r = torch.randn(theta.numel(), dtype=torch.float64)
+    torch.testing.assert_close(model.multiply(model.solve(r)), r, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("inner_iterations", [1, 4])
+@pytest.mark.parametrize("damping", [0.1, 0.01])
+def test_preconditioned_solve_finds_the_dense_solution_in_fewer_products(inner_iterations, damping):
+    torch.manual_seed(4)
+    policy = make_actor_policy(hidden=(16, 16), dtype=torch.float64)
+    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(500), Batch())
+    operator = damped(gauss_newton_product(metric, theta), damping)
+    b = torch.randn(theta.numel(), dtype=torch.float64)
+    expected = torch.linalg.solve(dense(operator, theta.numel()), b)
+    model = model_of(parameters, trace, metric, damping, inner_iterations)
+    solved = conjugate_gradient(operator, b, max_iterations=1000, tolerance=1e-11, preconditioner=model)
+    torch.testing.assert_close(solved.x, expected, rtol=1e-6, atol=1e-7)
+    assert solved.outcome is SolveOutcome.CONVERGED
+    optimum = float(b.dot(expected)) ** 0.5
+
+    def optimality(x: Tensor) -> float:
+        return float(b.dot(x)) / float(x.dot(operator(x))) ** 0.5 / optimum
+
+    for products in (1, 2, 3):
+        plain = conjugate_gradient(operator, b, max_iterations=products).x
+        with_model = conjugate_gradient(operator, b, max_iterations=products, preconditioner=model)
+        assert optimality(with_model.x) > optimality(plain)
+        assert with_model.iterations == products
+        true = float(with_model.x.dot(operator(with_model.x)))
+        assert with_model.curvature == pytest.approx(true, rel=0.2)
+
+
+def test_last_step_without_a_product_is_worth_almost_a_product():
+    torch.manual_seed(5)
+    policy = make_actor_policy(hidden=(32, 32), dtype=torch.float64)
+    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(500), Batch())
+    operator = damped(gauss_newton_product(metric, theta), 0.1)
+    model = model_of(parameters, trace, metric, 0.1)
+    b = torch.randn(theta.numel(), dtype=torch.float64)
+    expected = torch.linalg.solve(dense(operator, theta.numel()), b)
+
+    def error(x: Tensor) -> float:
+        return float((x - expected).dot(operator(x - expected)))
+
+    class Forgetful:
+        """The same preconditioner without products, so that no last step can be taken."""
+
+        solve = staticmethod(model.solve)
+        multiply = staticmethod(torch.zeros_like)
+
+    for products in (1, 2, 3):
+        without = error(conjugate_gradient(operator, b, max_iterations=products, preconditioner=Forgetful()).x)
+        beyond = error(conjugate_gradient(operator, b, max_iterations=products + 1, preconditioner=Forgetful()).x)
+        with_it = error(conjugate_gradient(operator, b, max_iterations=products, preconditioner=model).x)
+        assert beyond <= with_it < without - 0.7 * (without - beyond)
+
+
+class Convolutional(nn.Module):
+    """Two convolutions, one with padding and stride, and a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 3, 3, padding=1, stride=2)
+        self.second = nn.Conv2d(3, 2, 2)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x = torch.tanh(self.second(torch.tanh(self.first(obs))))
+        return self.head(x.flatten(1))
+
+
+def test_convolutions_are_matrices_over_patches():
+    torch.manual_seed(6)
+    network = Convolutional().double()
+    images = torch.randn(7, 1, 6, 6, dtype=torch.float64)
+    _, _, trace, metric = traced(network, images, metric_of=identity_metric)
+    for call in trace.layers[:2]:
+        rows = call.input_rows()
+        weight = call.layer.weight.detach().reshape(call.layer.weight.shape[0], -1)
+        expected = call.output.detach() - call.layer.bias.detach().view(1, -1, 1, 1)
+        torch.testing.assert_close(rows @ weight.T, call.output_rows(expected))
+    names = [group.names for group in moments_of(trace, metric).groups]
+    assert names == [("first.",), ("second.",), ("head.",)]  # 9, 4 and 1 rows per sample
+
+
+def test_convolutional_network_is_solved_in_fewer_products():
+    torch.manual_seed(7)
+    network = Convolutional().double()
+    images = torch.randn(200, 1, 6, 6, dtype=torch.float64)
+    parameters, theta, trace, metric = traced(network, images, metric_of=identity_metric)
+    operator = damped(gauss_newton_product(metric, theta), 0.01)
+    b = torch.randn(theta.numel(), dtype=torch.float64)
+    model = model_of(parameters, trace, metric, 0.01)
+    expected = torch.linalg.solve(dense(operator, theta.numel()), b)
+    solved = conjugate_gradient(operator, b, max_iterations=300, tolerance=1e-10, preconditioner=model)
+    torch.testing.assert_close(solved.x, expected, rtol=1e-6, atol=1e-6)
+    for products in (1, 2, 3):
+        plain = conjugate_gradient(operator, b, max_iterations=products).x - expected
+        with_model = conjugate_gradient(operator, b, max_iterations=products, preconditioner=model).x - expected
+        assert with_model.dot(operator(with_model)) < plain.dot(operator(plain))
+
+
+class Odd(nn.Module):
+    """Layers in unusual use: called twice, without bias, frozen, unused; norms and a bare parameter beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Linear(OBS_DIM, OBS_DIM)
+        self.norm = nn.LayerNorm(OBS_DIM)
+        self.no_bias = nn.Linear(OBS_DIM, 4, bias=False)
+        self.frozen = nn.Linear(4, 4)
+        self.without = nn.Linear(4, 2)
+        self.unused = nn.Linear(2, 2)
+        self.scale = nn.Parameter(torch.ones(2))
+        self.frozen.requires_grad_(False)
+        self.without.bias.requires_grad_(False)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x = torch.tanh(self.twice(torch.tanh(self.twice(obs))))
+        return self.scale * self.without(self.frozen(self.no_bias(self.norm(x))))
+
+
+def test_layers_in_unusual_use_are_solved_too():
+    torch.manual_seed(8)
+    network = Odd().double()
+    parameters, theta, trace, metric = traced(network, obs_of(100), metric_of=identity_metric)
+    model = model_of(parameters, trace, metric, 0.05)
+    matrix = dense(model.multiply, theta.numel())
+    torch.testing.assert_close(matrix, matrix.T)
+    assert torch.linalg.eigvalsh(matrix)[0] > 0.05 - 1e-10
+    operator = damped(gauss_newton_product(metric, theta), 0.05)
+    b = torch.randn(theta.numel(), dtype=torch.float64)
+    solved = conjugate_gradient(operator, b, max_iterations=500, tolerance=1e-10, preconditioner=model)
+    torch.testing.assert_close(solved.x, torch.linalg.solve(dense(operator, theta.numel()), b), rtol=1e-5, atol=1e-6)
+
+
+def test_network_without_layers_does_without():
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(OBS_DIM, 2) * 0.1)
+
+        def forward(self, obs, state=None, info=None):
+            mean = torch.as_tensor(obs, dtype=torch.float32) @ self.weight
+            return (mean, torch.ones_like(mean)), state
+
+    torch.manual_seed(9)
+    policy = make_actor_policy(actor=Bare())
+    assert update(make_trpo(policy), make_rollout(policy)).accepted == 1.0
+
+
+def test_distribution_without_a_closed_form_does_without():
+    class Shifted(Normal):
+        """A subclass: nothing is assumed of its density."""
+
+    torch.distributions.kl.register_kl(Shifted, Shifted)(lambda p, q: torch.distributions.kl._kl_normal_normal(p, q))
+    torch.manual_seed(10)
+    policy = make_actor_policy(dtype=torch.float64)
+    critic = Mlp((OBS_DIM, 4, 1)).double()
+    buffer = make_rollout(policy)
+    results = []
+    for dist_fn in (policy.dist_fn, lambda loc_scale: Independent(Shifted(*loc_scale), 1)):
+        algorithm = make_trpo(copy.deepcopy(policy), copy.deepcopy(critic), preconditioner=None, cg_iters=30)
+        algorithm.policy.dist_fn = dist_fn
+        algorithm.preconditioner = KFAC() if dist_fn is not policy.dist_fn else None
+        assert update(algorithm, buffer).accepted == 1.0
+        results.append(parameters_of(algorithm))
+    for known, unknown in zip(*results, strict=True):  # Fisher products here, products with the KL Hessian there
+        torch.testing.assert_close(unknown, known, rtol=1e-9, atol=1e-10)
+
+
+def test_update_is_better_with_the_preconditioner_for_the_same_products():
+    torch.manual_seed(11)
+    policy = make_actor_policy(hidden=(32, 32))
+    critic = Mlp((OBS_DIM, 8, 1))
+    buffer = make_rollout(policy, 8, 64)
+    results = {}
+    for name, kwargs in {
+        "plain": {"preconditioner": None, "cg_iters": 2},
+        "kfac": {"cg_iters": 2},
+    }.items():
+        algorithm = make_trpo(copy.deepcopy(policy), copy.deepcopy(critic), cg_damping=0.01, cg_tolerance=0.0, **kwargs)
+        results[name] = update(algorithm, buffer)
+    assert results["kfac"].cg_iterations == results["plain"].cg_iterations == 2
+    assert results["kfac"].expected_improvement > results["plain"].expected_improvement
+
+
+def test_micro_batches_and_subsampling_take_the_same_model():
+    torch.manual_seed(12)
+    policy = make_actor_policy(dtype=torch.float64, hidden=(16,))
+    critic = Mlp((OBS_DIM, 4, 1)).double()
+    buffer = make_rollout(policy, 8, 100)
+    results = []
+    for size in (None, 33):
+        algorithm = make_trpo(
+            copy.deepcopy(policy), copy.deepcopy(critic), micro_batch_size=size, preconditioner=KFAC(samples=50)
+        )
+        update(algorithm, buffer)
+        results.append(parameters_of(algorithm))
+    for full, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, full, rtol=1e-10, atol=1e-10)
+
+
+def test_global_generator_is_left_alone():
+    torch.manual_seed(13)
+    policy = make_actor_policy(actor=Actor(Mlp((OBS_DIM, 4, 2)), -0.5))
+    _, _, trace, metric = traced(ActionDistribution(policy), obs_of(10).float(), Batch())
+    state = torch.get_rng_state()
+    moments_of(trace, metric)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"inner_iterations": 0}, {"inner_iterations": 1.5}, {"samples": 0}, {"samples": True}]
+)
+def test_bad_settings_are_refused(kwargs):
+    (name,) = kwargs
+    with pytest.raises(ValueError, match=f"{name} must be an integer >= 1"):
+        KFAC(**kwargs)
