@@ -13,7 +13,7 @@ import pytest
 import tianshou.algorithm
 from tianshou.trainer import OnPolicyTrainerParams
 
-from trpo_ts import TRPO, TRPOTrainingStats
+from trpo_ts import KFAC, TRPO, TRPOTrainingStats
 from trpo_ts.trust_region import StepOutcome
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,7 +73,9 @@ def code(cell: str) -> str:
 
 
 def default(cell: str) -> object:
-    return inspect.Parameter.empty if cell == "required" else ast.literal_eval(code(cell))
+    if cell == "required":
+        return inspect.Parameter.empty
+    return KFAC() if code(cell) == "KFAC()" else ast.literal_eval(code(cell))
 
 
 def same(value: object, expected: object) -> bool:

@@ -41,7 +41,8 @@ class Solution:
     :param x: the solution, shape ``(P,)``; zero when the first direction already failed.
     :param iterations: products with :math:`A` that were spent.
     :param relative_residual: :math:`\|b - A x\| / \|b\|` from the recurrence, in the preconditioner's norm.
-    :param curvature: :math:`x^\top A x`, which costs no product: :math:`A x = b - r`.
+    :param curvature: :math:`x^\top A x`, which costs no product: :math:`A x = b - r`. With a preconditioner the term
+        of the last step, the smallest, is the model's.
     :param outcome: why the iteration ended.
     """
 
@@ -105,8 +106,10 @@ def conjugate_gradient(
         r.sub_(a_p, alpha=step)
         z = r if preconditioner is None else preconditioner.solve(r)
         previous, r_dot_z = r_dot_z, float(r.dot(z))
-        if r_dot_z <= least_residual**2 * start:
+        if abs(r_dot_z) <= least_residual**2 * start:
             outcome = SolveOutcome.CONVERGED
+            break
+        if r_dot_z < 0.0:  # the preconditioner is not positive: go no further with it
             break
         if iterations < max_iterations:
             p.mul_(r_dot_z / previous if preconditioner is None else -float(z.dot(a_p)) / p_a_p).add_(z)

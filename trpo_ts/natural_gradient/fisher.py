@@ -90,6 +90,8 @@ def kl_hessian_product(behaviour: Distribution, policy: Distribution, theta: Ten
     :param theta: the leaf ``(P,)``.
     """
     kl = kl_divergence(behaviour, policy).mean()
+    if not kl.requires_grad:
+        return torch.zeros_like
     (gradient,) = torch.autograd.grad(kl, theta, create_graph=True, allow_unused=True, materialize_grads=True)
 
     def product(v: Tensor) -> Tensor:
