@@ -72,7 +72,8 @@ class KroneckerPreconditioner:
         self._sizes = [block.size for block in self._blocks] + [len(d) for d in self._diagonals]
         device = (self._diagonals or [moments.groups[0].inputs])[0].device
         self._order = self._order.to(device)
-        self._back = self._order.argsort()
+        self._back = torch.empty_like(self._order)
+        self._back[self._order] = torch.arange(len(self._order), device=device)
 
     def multiply(self, v: Tensor) -> Tensor:
         r"""Return :math:`(\tilde F + cI) v`, shape ``(P,)``."""

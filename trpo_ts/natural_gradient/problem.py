@@ -102,8 +102,11 @@ class PolicyProblem:
         self._parts = [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
         self._fisher_parts = _fisher_parts(self._parts, self.count, fisher_subsampling, adv.device)
         self._model_samples = min(model_samples, self.count)
+        self._at_once = len(self._parts) == 1 and self._parts == self._fisher_parts
+        self._first = self._with_graph(theta_old, self._parts[0]) if self._at_once else None
         with torch.no_grad():
-            self._behaviour = [frozen(distribution(theta_old, rows)) for rows in self._parts]
+            firsts = [self._first[1]] if self._first else (distribution(theta_old, rows) for rows in self._parts)
+            self._behaviour = [frozen(first) for first in firsts]
 
     @property
     def advantages_are_constant(self) -> bool:
@@ -148,14 +151,17 @@ class PolicyProblem:
 
     def linearise(self, theta: Tensor) -> Linearisation:
         """Return objective, gradient, Fisher operator and its model's moments at ``theta``; nothing is sampled."""
-        theta = theta.detach().requires_grad_(True)
-        if self._parts == self._fisher_parts and len(self._parts) == 1:
-            # One forward pass serves the gradient and all Fisher products.
+        if self._at_once:
+            # One forward pass serves the gradient and all Fisher products, at the start also the behaviour policy.
+            first, self._first = self._first, None
+            if first is None or theta is not self.theta_old:
+                first = self._with_graph(theta, self._parts[0])
+            theta, distribution = first
             with torch.enable_grad():
-                distribution = self._distribution(theta, self._parts[0])
                 objective, gradient = self._gradient(distribution, theta, self._parts[0], keep_graph=True)
                 fisher = self._fisher(distribution, theta, self._parts[0])
         else:
+            theta = theta.detach().requires_grad_(True)
             objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
             for rows in self._parts:
                 with torch.enable_grad():
@@ -164,6 +170,12 @@ class PolicyProblem:
                 gradient += part_gradient
             fisher = self._fisher_in_parts(theta)
         return Linearisation(objective / self.count, gradient / self.count, fisher, self._moments(theta))
+
+    def _with_graph(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Distribution]:
+        """Return a leaf at ``theta`` and the distributions as functions of it."""
+        leaf = theta.detach().requires_grad_(True)
+        with torch.enable_grad():
+            return leaf, self._distribution(leaf, rows)
 
     def _moments(self, theta: Tensor) -> Moments | None:
         if self._trace is None:
