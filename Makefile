@@ -4,16 +4,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-slow lint types wheel clean
+.PHONY: demo test lint types wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
-
-test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

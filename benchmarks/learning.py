@@ -172,7 +172,9 @@ def main() -> None:
                 print({k: v for k, v in result.items() if k not in ("steps", "returns", "environment")}, flush=True)
     text = table(done())
     common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", "learning", text)
-    figure(done()).write_html(common.ROOT / "docs" / "images" / "learning.html", include_plotlyjs="cdn")
+    path = common.ROOT / "runs" / "learning.html"
+    path.parent.mkdir(exist_ok=True)
+    figure(done()).write_html(path)
     print(text)
 
 

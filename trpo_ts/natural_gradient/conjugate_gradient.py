@@ -3,7 +3,7 @@ r"""Conjugate gradient for :math:`A x = b` with a symmetric positive definite op
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -77,27 +77,37 @@ def conjugate_gradient(
         :math:`z = r` without a preconditioner: then it is :math:`\|r\| \le` tolerance :math:`\cdot \|b\|`.
     :param preconditioner: solves with a model of :math:`A`.
     """
-    norm_b = stable_norm(b)
-    if norm_b == 0.0:
+    norm = stable_norm(b)
+    if norm == 0.0:
         return Solution(torch.zeros_like(b), 0, 0.0, 0.0, SolveOutcome.CONVERGED)
     # The squares of very small or large entries would leave the range of the dtype, as may the norm itself.
-    scale = float(b.abs().max())
-    unit_b = b / scale / (norm_b / scale)
+    largest = float(b.abs().max())
+    unit = _solve(operator, b / largest / (norm / largest), max_iterations, tolerance, preconditioner)
+    return replace(unit, x=unit.x * (norm / largest) * largest, curvature=unit.curvature * norm * norm)
+
+
+def _solve(
+    operator: LinearOperator,
+    b: Tensor,
+    max_iterations: int,
+    tolerance: float,
+    preconditioner: Preconditioner | None,
+) -> Solution:
     numbers = torch.finfo(b.dtype)
-    least_residual = max(tolerance, numbers.eps)  # below it there is only rounding
-    x, r = torch.zeros_like(b), unit_b.clone()
+    x, r = torch.zeros_like(b), b.clone()
     z = r.clone() if preconditioner is None else preconditioner.solve(r)
-    p, a_p = z.clone(), z
+    p, a_p, p_a_p = z.clone(), z, 0.0
     start = r_dot_z = float(r.dot(z))
-    p_a_p, iterations, outcome = 0.0, 0, SolveOutcome.ITERATION_LIMIT
+    least = max(tolerance, numbers.eps) ** 2 * start  # below it there is only rounding
+    iterations, outcome = 0, SolveOutcome.ITERATION_LIMIT
     while iterations < max_iterations:
         a_p = operator(p)
         iterations += 1
         curvature = float(p.dot(a_p))
+        step = float(r.dot(p)) / curvature if curvature > 0.0 else math.inf
         if not math.isfinite(curvature):
             outcome = SolveOutcome.NON_FINITE
             break
-        step = float(r.dot(p)) / curvature if curvature > 0.0 else math.inf
         if abs(step) > numbers.max:  # zero or negative curvature, also where rounding left a trace of it
             outcome = SolveOutcome.NON_POSITIVE_CURVATURE
             break
@@ -106,19 +116,17 @@ def conjugate_gradient(
         r.sub_(a_p, alpha=step)
         z = r if preconditioner is None else preconditioner.solve(r)
         previous, r_dot_z = r_dot_z, float(r.dot(z))
-        if abs(r_dot_z) <= least_residual**2 * start:
-            outcome = SolveOutcome.CONVERGED
-            break
-        if r_dot_z < 0.0:  # the preconditioner is not positive: go no further with it
+        if r_dot_z <= least:
+            # Below zero is no convergence: the preconditioner is not positive, and must lead no further.
+            outcome = SolveOutcome.CONVERGED if r_dot_z >= -least else outcome
             break
         if iterations < max_iterations:
             p.mul_(r_dot_z / previous if preconditioner is None else -float(z.dot(a_p)) / p_a_p).add_(z)
     residual = math.sqrt(max(r_dot_z, 0.0) / start) if start > 0.0 else math.nan
-    curvature = float(x.dot(unit_b - r))
+    curvature = float(x.dot(b - r))
     if preconditioner is not None and outcome in (SolveOutcome.CONVERGED, SolveOutcome.ITERATION_LIMIT):
-        last = _LastDirection(p, a_p, p_a_p)
-        x, curvature = _extrapolated(x, curvature, unit_b, r, z, last, preconditioner)
-    return Solution(x * (norm_b / scale) * scale, iterations, residual, curvature * norm_b * norm_b, outcome)
+        x, curvature = _extrapolated(x, curvature, b, r, z, _LastDirection(p, a_p, p_a_p), preconditioner)
+    return Solution(x, iterations, residual, curvature, outcome)
 
 
 @dataclass(frozen=True)
