@@ -40,6 +40,7 @@ STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
 ARMS: dict[str, Callable[[], dict[str, Any]]] = {
     "Tianshou's settings": lambda: {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0},
     "defaults": dict,
+    "defaults, full budget": lambda: {"full_budget": True},
     "defaults, Gauss-Newton critic": lambda: {"critic_fit": GaussNewtonFit()},
 }
 RESULTS = common.RESULTS / "learning.jsonl"
@@ -110,7 +111,7 @@ def missing() -> Iterator[tuple[str, str, int]]:
     have = {(r["arm"], r["task"], r["seed"]) for r in done()}
     jobs = [(arm, task, seed) for seed in SEEDS for task in TASKS for arm in ARMS]
     # The comparison of solvers first, then what goes beyond it.
-    jobs.sort(key=lambda job: "critic" in job[0])
+    jobs.sort(key=lambda job: job[0].count(","))
     yield from (job for job in jobs if job not in have)
 
 
@@ -136,7 +137,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def figure(runs: list[dict[str, Any]]) -> go.Figure:
     """Return the curves: each seed thin, the mean thick."""
-    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#009E73"), strict=True))
+    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#CC79A7", "#009E73"), strict=True))
     plot = make_subplots(rows=1, cols=len(TASKS), subplot_titles=TASKS, horizontal_spacing=0.08)
     for column, task in enumerate(TASKS, start=1):
         for arm, colour in colours.items():

@@ -31,6 +31,7 @@ BAD = {
     "fisher_subsampling": [0.0, -0.1, 1.1, math.nan, None],
     "ent_coef": [-0.1, math.nan, math.inf, None],
     "critic_fit": ["gauss-newton", 3, OptimizerFit],
+    "full_budget": [None, 2, "yes"],
     "micro_batch_size": [0, -1, 1.5, True],
     "policy": [None, Mlp((OBS_DIM, 1))],
     "critic": [None, lambda obs: obs],

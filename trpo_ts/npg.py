@@ -73,8 +73,8 @@ class NPG(ActorCriticOnPolicyAlgorithm):
     :param cg_damping: :math:`c` >= 0, added to the Fisher matrix's diagonal. Larger is more stable and closer to
         the plain gradient; typically 0.01-0.1.
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does.
-    :param preconditioner: ``KFAC()`` solves as well with 2 or 3 products as plain conjugate gradient with 20 to 40;
-        None is plain conjugate gradient. Its solution is the same, and so is what the line search demands.
+    :param preconditioner: ``KFAC()`` makes 2 or 3 products worth 15 and more of plain conjugate gradient, which is
+        None (``docs/benchmarks.md``). The system that is solved, and what the line search demands, stay the same.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
     :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically

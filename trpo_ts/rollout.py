@@ -145,7 +145,7 @@ def restored_modes(module: nn.Module) -> Iterator[None]:
 def without_validation() -> Iterator[None]:
     """Switch off the argument checks of torch's distributions.
 
-    They cost a tenth of a forward pass, and raise where an update has to turn down a candidate quietly.
+    They take time in every pass, and raise where an update has to turn down a candidate quietly.
     """
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)

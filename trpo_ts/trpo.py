@@ -12,7 +12,7 @@ from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
 from torch import nn
 
-from trpo_ts.checks import check_integer, check_real
+from trpo_ts.checks import check_bool, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
@@ -36,6 +36,8 @@ class TRPO(NPG):
         0.005-0.04.
     :param backtrack_coeff: the factor in (0, 1) between candidates of the line search.
     :param max_backtracks: the number of candidates of the line search, >= 1.
+    :param full_budget: whether the full step is as long as the undamped quadratic model of the KL divergence allows.
+        Damping otherwise takes its part of ``max_kl``: an accurate solve then moves the policy by less than it may.
     :param trust_region_size: accepted and checked for compatibility with Tianshou's signature; the step size
         follows from ``max_kl``.
     """
@@ -64,6 +66,7 @@ class TRPO(NPG):
         ent_coef: float = 0.0,
         critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
+        full_budget: bool = False,
     ) -> None:
         super().__init__(
             policy=policy,
@@ -85,6 +88,7 @@ class TRPO(NPG):
             critic_fit=critic_fit,
             micro_batch_size=micro_batch_size,
         )
+        self.full_budget = check_bool("full_budget", full_budget)
         self.max_kl = check_real("max_kl", max_kl, 0.0, low_open=True)
         self.backtrack_coeff = check_real("backtrack_coeff", backtrack_coeff, 0.0, 1.0, low_open=True, high_open=True)
         self.max_backtracks = check_integer("max_backtracks", max_backtracks, 1)
@@ -97,6 +101,7 @@ class TRPO(NPG):
             max_kl=self.max_kl,
             backtrack_coeff=self.backtrack_coeff,
             max_backtracks=self.max_backtracks,
+            full_budget=self.full_budget,
         )
 
     def _training_stats(

@@ -100,6 +100,7 @@ def trust_region_step(
     max_kl: float,
     backtrack_coeff: float,
     max_backtracks: int,
+    full_budget: bool = False,
 ) -> PolicyStep:
     r"""Take one TRPO step (arXiv:1502.05477, appendix C).
 
@@ -114,12 +115,15 @@ def trust_region_step(
     :param max_kl: the bound :math:`\delta`, in nats.
     :param backtrack_coeff: the factor between candidates, in ``(0, 1)``.
     :param max_backtracks: the number of candidates, >= 1.
+    :param full_budget: whether the quadratic model leaves the damping out: :math:`x^\top F x` instead of
+        :math:`x^\top A x`.
     """
     model = problem.linearise(start.theta)
     solution, failure = _search_direction(problem, model, solver)
     if failure is not None:
         return PolicyStep(start, start, failure, model.gradient, solution)
-    full_step_size = step_size(max_kl, solution.curvature)
+    curvature = _undamped(solution, solver.damping) if full_budget else solution.curvature
+    full_step_size = step_size(max_kl, curvature)
     full_step = (problem.theta_old - start.theta) + full_step_size * solution.x
     search = backtracking_line_search(
         lambda fraction: problem.evaluate(start.theta + fraction * full_step),
@@ -205,6 +209,15 @@ def _search_direction(
     if not (math.isfinite(solution.curvature) and solution.curvature > 0.0):
         return solution, StepOutcome.NON_POSITIVE_CURVATURE
     return solution, None
+
+
+def _undamped(solution: Solution, damping: float) -> float:
+    r"""Return :math:`x^\top F x = x^\top A x - c \|x\|^2`, at least a tenth of :math:`x^\top A x`.
+
+    Where damping is nearly all of the curvature, the quadratic model without it says nothing of the divergence.
+    """
+    squared_norm = stable_norm(solution.x) ** 2
+    return max(solution.curvature - damping * squared_norm, 0.1 * solution.curvature)
 
 
 def _preconditioner(model: Linearisation, solver: SolverSettings) -> KroneckerPreconditioner | None:
