@@ -31,7 +31,7 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory, TorchOptimizerFactory
 from tianshou.data import Batch, ReplayBuffer, SequenceSummaryStats, VectorReplayBuffer
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from trpo_ts import NPG
 from trpo_ts.trust_region import StepOutcome
@@ -461,6 +461,23 @@ def test_distribution_per_component_is_refused_with_the_mend():
     )
     with pytest.raises(ValueError, match=r"wrap it: torch.distributions.Independent\(distribution, 1\)"):
         update(make_trpo(policy), make_rollout(policy))
+
+
+def test_distribution_without_a_divergence_is_refused_before_anything_changes():
+    template = make_actor_policy()
+    policy = ProbabilisticActorPolicy(
+        actor=template.actor,
+        dist_fn=lambda loc_scale: MixtureSameFamily(
+            Categorical(torch.ones(len(loc_scale[0]), 1)), Independent(Normal(*(x.unsqueeze(1) for x in loc_scale)), 1)
+        ),
+        action_space=template.action_space,
+        action_scaling=False,
+    )
+    algorithm = make_trpo(policy, return_scaling=True)
+    before = copy.deepcopy(algorithm.state_dict())
+    with pytest.raises(ValueError, match=r"got a MixtureSameFamily without; register one with .*register_kl"):
+        update(algorithm, make_rollout(template))
+    torch.testing.assert_close(algorithm.state_dict(), before, rtol=0, atol=0)
 
 
 def test_actions_of_another_shape_are_refused():

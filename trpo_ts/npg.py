@@ -23,7 +23,7 @@ from trpo_ts.advantages import continues, explained_variance, normalised
 from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
-from trpo_ts.natural_gradient.distributions import check_joint, frozen
+from trpo_ts.natural_gradient.distributions import check_divergence, check_joint, frozen
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem, Rows
@@ -160,6 +160,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
         check_finite(batch)
+        FlatParameters(self.policy)  # that there is something to train is checked here, before statistics change
         parameter = next(self.policy.parameters())
         batch.obs = as_tensors(batch.obs, parameter.device, parameter.dtype)
         batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
@@ -196,11 +197,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
     def _policy_step(self, problem: PolicyProblem, start: Point, solver: SolverSettings) -> PolicyStep:
         return natural_gradient_step(problem, start, solver=solver, trust_region_size=self.trust_region_size)
 
-    def _policy_problem(
-        self,
-        batch: Any,
-        parameters: FlatParameters,
-    ) -> PolicyProblem:
+    def _policy_problem(self, batch: Any, parameters: FlatParameters) -> PolicyProblem:
         def distribution_at(theta: Tensor, rows: Rows) -> Distribution:
             return cast(Distribution, parameters.call(theta, batch.obs[rows], rows_of(batch.info, rows)))
 
@@ -222,12 +219,15 @@ class NPG(ActorCriticOnPolicyAlgorithm):
 
     def _log_probabilities(self, batch: Any) -> Tensor:
         """Return the behaviour policy's log-probabilities of the actions, shape ``(N,)``."""
-        distribution, parts = ActionDistribution(self.policy), []
+        distribution = ActionDistribution(self.policy)
+        parts: list[Tensor] = []
         with torch.no_grad(), evaluation_mode(self.policy):
             for rows in row_slices(len(batch.act), self.max_batchsize):
                 act = batch.act[rows]
                 policy = distribution(batch.obs[rows], rows_of(batch.info, rows))
                 check_joint(policy, len(act), act.shape[1:])
+                if not parts:
+                    check_divergence(policy)
                 if self.ent_coef and entropy_terms(policy) is None:
                     raise ValueError(
                         f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "

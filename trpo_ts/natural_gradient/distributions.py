@@ -32,9 +32,10 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     TransformedDistribution,
+    kl_divergence,
 )
 
-__all__ = ["FisherMetric", "check_joint", "fisher_metric", "frozen", "in_double"]
+__all__ = ["FisherMetric", "check_divergence", "check_joint", "fisher_metric", "frozen", "in_double"]
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,21 @@ def _(distribution: MultivariateNormal) -> Distribution:
     return MultivariateNormal(
         in_double(distribution.loc), scale_tril=in_double(distribution.scale_tril), validate_args=False
     )
+
+
+def check_divergence(distribution: Distribution) -> None:
+    """Check that the distribution has a KL divergence from others of its kind.
+
+    :raises ValueError: when torch knows none.
+    """
+    try:
+        kl_divergence(distribution, distribution)
+    except NotImplementedError as error:
+        name = type(distribution).__name__
+        raise ValueError(
+            f"dist_fn must return a distribution with a KL divergence, got a {name} without; "
+            f"register one with torch.distributions.kl.register_kl({name}, {name})"
+        ) from error
 
 
 def check_joint(distribution: Distribution, n: int, action_shape: Sequence[int]) -> None:
