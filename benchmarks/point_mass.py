@@ -21,7 +21,7 @@ from trpo_ts.diagnostics import UpdateRecord, load_records
 from trpo_ts.envs import POINT_MASS_BEST_RETURN
 
 SEEDS = range(10)
-STEPS = 300_000
+STEPS = 400_000
 TARGET = -30.0
 
 
