@@ -44,8 +44,6 @@ from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.policies import make_policy
 from trpo_ts.rollout import ActionDistribution
 
-warnings.filterwarnings("ignore")
-gym.logger.min_level = gym.logger.ERROR
 N_ENVS, CRITIC_STEPS, DAMPING = 16, 20, 0.1
 
 
@@ -338,6 +336,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--memory", choices=MEMORY_SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    gym.logger.min_level = gym.logger.ERROR
     if args.memory:
         print(json.dumps(memory(args.memory)))
         return

@@ -95,7 +95,7 @@ def train(seed: int, steps: int) -> tuple[TRPO, TrainingRecorder, list[PolicySna
     np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     algorithm = make_algorithm()
     envs = DummyVectorEnv([make_env] * N_ENVS)
-    envs.seed(seed)
+    envs.seed([seed * N_ENVS + i for i in range(N_ENVS)])  # no two runs share an environment's starts
     collector = Collector[CollectStats](
         algorithm.policy, envs, VectorReplayBuffer(2 * N_ENVS * POINT_MASS_HORIZON, N_ENVS)
     )

@@ -158,7 +158,7 @@ GOOD = '{"kind": "update", "iteration": 1, "env_steps": 10}'
         ('{"kind": "update", "iteration": 1, "env_steps": 10, "env_steps": 11}', "twice"),
         ('{"kind": "update", "iteration": 1, "env_steps": 10, "kl": NaN}', "NaN is not JSON"),
         ('{"kind": "update", "iteration": 1, "env_steps": 10, "kl": 1e999}', "kl"),
-        ('{"kind": "update", "iteration": 1, "env_steps": 10, "kl": 1' + "0" * 400 + "}", "float"),
+        ('{"kind": "update", "iteration": 1, "env_steps": 10, "kl": 1' + "0" * 400 + "}", "kl must be a number"),
         ('{"kind": "update", "iteration": 1, "env_steps": 10, "kl": "0.1"}', "kl"),
         ('{"kind": "update", "iteration": 1, "env_steps": 10, "episode_returns": 3}', "episode_returns"),
         ('{"kind": "update", "iteration": 1, "env_steps": 10, "episode_returns": [[1]]}', "episode_returns"),
