@@ -42,6 +42,7 @@ def test_speed_tables():
     benchmark = load("speed")
     for name, text in benchmark.tables(benchmark.common.load("speed")).items():
         assert between_markers("docs/benchmarks.md", name) == text
+    assert between_markers("README.md", "speed") == benchmark.summary(benchmark.common.load("speed"))
 
 
 def test_learning_table():
