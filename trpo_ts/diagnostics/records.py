@@ -41,7 +41,7 @@ class UpdateRecord:
     backtracks: float | None = None
     """Number of times that the line search shortened the step."""
     accepted: float | None = None
-    """Share of the policy steps that the line search accepted, in [0, 1]."""
+    """1 when the update moved the policy, else 0."""
     surrogate_improvement: float | None = None
     """Gain of the surrogate objective, in units of the advantages."""
     expected_improvement: float | None = None
@@ -58,6 +58,8 @@ class UpdateRecord:
     """Iterations of conjugate gradient."""
     cg_residual: float | None = None
     """Norm of conjugate gradient's residual relative to the gradient's."""
+    outcome: float | None = None
+    """Code of the policy step's outcome, 0 when it was accepted; see `trpo_ts.trust_region.StepOutcome`."""
     gradient_norm: float | None = None
     """Euclidean norm of the policy gradient."""
     policy_std: float | None = None
