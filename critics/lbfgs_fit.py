@@ -45,7 +45,7 @@ class LBFGSFit:
 
         def closure() -> float:
             optimizer.zero_grad()
-            return accumulate_gradient(task, slice(0, len(task.returns)))
+            return accumulate_gradient(task, own, slice(0, len(task.returns)))
 
         optimizer.step(closure)
         optimizer.zero_grad()

@@ -99,22 +99,22 @@ def optimizer_fit(
     :return: for each minibatch the loss at its last step; a loss that is not finite counts as the largest float32.
     """
     task = CriticTask(critic, optimizer, obs, returns, micro_batch_size)
-    losses = []
+    own, losses = task.own, []
     for rows in _minibatches(len(returns), batch_size):
         loss = math.inf
         for step in range(max(iterations, 1)):
             optimizer.zero_grad()
             with torch.set_grad_enabled(iterations > 0):
-                loss = accumulate_gradient(task, rows)
-            if step < iterations and math.isfinite(loss) and _gradients_are_finite(task.own):
+                loss = accumulate_gradient(task, own, rows)
+            if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
                 optimizer.step()
         losses.append(loss if math.isfinite(loss) else _LARGEST_LOSS)
     return losses
 
 
-def accumulate_gradient(task: CriticTask, rows: Tensor | slice) -> float:
-    """Add the gradient of a minibatch's mean squared error to the parameters, part by part, and return the error."""
-    own, targets = task.own, task.returns[rows]
+def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], rows: Tensor | slice) -> float:
+    """Add the gradient of a minibatch's mean squared error to ``own``, part by part, and return the error."""
+    targets = task.returns[rows]
     count = len(targets)
     size = task.micro_batch_size or count
     total = 0.0
