@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CriticFit", "CriticTask"]
+__all__ = ["CriticFit", "CriticTask", "reported"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,9 @@ class CriticFit(Protocol):
 
     def fit(self, task: CriticTask) -> list[float]:
         """Move ``task.own`` towards the targets and return mean squared errors to report, at least one, finite."""
+
+
+def reported(loss: float) -> float:
+    """Return the loss as the stats may hold it: at most the largest float32, which also stands for no number."""
+    largest = torch.finfo(torch.float32).max
+    return largest if math.isnan(loss) else min(loss, largest)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trpo_ts.checks import check_instance, check_integer, check_real
-from trpo_ts.critics.fit import CriticTask
+from trpo_ts.critics.fit import CriticTask, reported
 from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric
@@ -17,6 +17,7 @@ from trpo_ts.natural_gradient.fisher import LinearOperator, damped, gauss_newton
 from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.natural_gradient.rows import evenly_spaced, row_slices
 
 __all__ = ["GaussNewtonFit"]
 
@@ -74,7 +75,7 @@ class GaussNewtonFit:
         for _ in range(self.steps):
             theta, loss = self._step(problem, theta)
         problem.parameters.write(theta)
-        return [min(loss, torch.finfo(torch.float32).max) if not math.isnan(loss) else torch.finfo(torch.float32).max]
+        return [reported(loss)]
 
     def _step(self, problem: _ValueProblem, theta: Tensor) -> tuple[Tensor, float]:
         """Return the parameters after one step, or the same where none lowers the error, and their error."""
@@ -104,12 +105,7 @@ class GaussNewtonFit:
         moments = problem.moments(theta, self.preconditioner.samples)
         if not moments.groups:
             return None
-        return KroneckerPreconditioner(
-            moments,
-            problem.parameters.slices,
-            damping=self.damping,
-            inner_iterations=self.preconditioner.inner_iterations,
-        )
+        return self.preconditioner.at(moments, problem.parameters.slices, self.damping)
 
 
 class _ValueProblem:
@@ -119,9 +115,8 @@ class _ValueProblem:
         self.parameters = FlatParameters(task.critic, only=task.own)
         self._task = task
         count = len(task.returns)
-        size = task.micro_batch_size or count
-        self._parts = [slice(i, min(i + size, count)) for i in range(0, count, size)]
-        self._weights = [(rows.stop - rows.start) / count for rows in self._parts]
+        self._parts = row_slices(count, task.micro_batch_size)
+        self._weights: list[float] = [(rows.stop - rows.start) / count for rows in self._parts]
 
     def error(self, theta: Tensor) -> float:
         """Return the mean squared error at ``theta``."""
@@ -149,7 +144,7 @@ class _ValueProblem:
     def moments(self, theta: Tensor, samples: int) -> Moments:
         """Return the second moments of a Kronecker-factored model of H, from evenly spaced samples."""
         count = len(self._task.returns)
-        rows = torch.arange(min(samples, count), device=theta.device) * count // min(samples, count)
+        rows = evenly_spaced(min(samples, count), count, theta.device)
         with torch.enable_grad():
             trace = self.parameters.trace(theta.detach().requires_grad_(True), self._task.obs[rows])
             return moments_of(trace, _values_metric(trace.output.flatten()))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trpo_ts.checks import check_integer
-from trpo_ts.critics.fit import CriticTask
+from trpo_ts.critics.fit import CriticTask, reported
 
 __all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient", "optimizer_fit"]
 
@@ -71,9 +71,6 @@ class MinibatchFit:
         return losses
 
 
-_LARGEST_LOSS = torch.finfo(torch.float32).max
-
-
 def optimizer_fit(
     critic: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -108,7 +105,7 @@ def optimizer_fit(
                 loss = accumulate_gradient(task, own, rows)
             if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
                 optimizer.step()
-        losses.append(loss if math.isfinite(loss) else _LARGEST_LOSS)
+        losses.append(reported(loss))
     return losses
 
 

@@ -26,7 +26,8 @@ from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.distributions import check_divergence, check_joint, frozen
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
-from trpo_ts.natural_gradient.problem import Point, PolicyProblem, Rows
+from trpo_ts.natural_gradient.problem import Point, PolicyProblem
+from trpo_ts.natural_gradient.rows import Rows, row_slices
 from trpo_ts.natural_gradient.surrogate import entropy_terms
 from trpo_ts.rollout import (
     ActionDistribution,
@@ -34,7 +35,6 @@ from trpo_ts.rollout import (
     check_finite,
     evaluation_mode,
     restored_modes,
-    row_slices,
     rows_of,
     state_values,
     without_validation,

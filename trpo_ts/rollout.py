@@ -13,12 +13,13 @@ from tianshou.data import Batch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from trpo_ts.natural_gradient.rows import row_slices
+
 __all__ = [
     "ActionDistribution",
     "as_tensors",
     "check_finite",
     "evaluation_mode",
-    "row_slices",
     "rows_of",
     "state_values",
     "without_validation",
@@ -74,12 +75,6 @@ def rows_of(info: Batch, rows: slice | Tensor) -> Batch:
     if len(info.get_keys()) == 0:
         return info
     return info[rows.cpu().numpy() if isinstance(rows, Tensor) else rows]
-
-
-def row_slices(count: int, size: int | None) -> list[slice]:
-    """Return the slices that cut ``count`` rows into parts of at most ``size``; None means one part."""
-    size = size or count
-    return [slice(i, min(i + size, count)) for i in range(0, count, size)]
 
 
 def state_values(critic: nn.Module, obs: Any, count: int, max_batchsize: int) -> Tensor:

@@ -223,9 +223,4 @@ def _undamped(solution: Solution, damping: float) -> float:
 def _preconditioner(model: Linearisation, solver: SolverSettings) -> KroneckerPreconditioner | None:
     if solver.preconditioner is None or model.moments is None:
         return None
-    return KroneckerPreconditioner(
-        model.moments,
-        solver.slices,
-        damping=solver.damping,
-        inner_iterations=solver.preconditioner.inner_iterations,
-    )
+    return solver.preconditioner.at(model.moments, solver.slices, solver.damping)

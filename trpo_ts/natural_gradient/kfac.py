@@ -50,6 +50,10 @@ class KFAC:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
+    def at(self, moments: Moments, slices: Mapping[str, slice], damping: float) -> KroneckerPreconditioner:
+        """Return the preconditioner from a batch's moments; see :class:`KroneckerPreconditioner`."""
+        return KroneckerPreconditioner(moments, slices, damping=damping, inner_iterations=self.inner_iterations)
+
 
 class KroneckerPreconditioner:
     r"""Approximate solutions of :math:`(F + cI) z = r`, and products with the model that they rest on.

@@ -29,12 +29,10 @@ from trpo_ts.natural_gradient.fisher import (
 from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.line_search import Evaluation
 from trpo_ts.natural_gradient.parameters import Trace
+from trpo_ts.natural_gradient.rows import Rows, evenly_spaced, row_slices
 from trpo_ts.natural_gradient.surrogate import action_std_terms, entropy_terms, kl_terms, surrogate_terms
 
-__all__ = ["Linearisation", "Point", "PolicyProblem", "Rows"]
-
-Rows = slice | Tensor
-"""Rows of the rollout: a contiguous part, or indices."""
+__all__ = ["Linearisation", "Point", "PolicyProblem"]
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,7 @@ class PolicyProblem:
         self.act, self.logp_old, self.adv = act, logp_old, adv
         self.ent_coef = ent_coef
         self.count = len(adv)
-        size = micro_batch_size or self.count
-        self._parts = [slice(i, min(i + size, self.count)) for i in range(0, self.count, size)]
+        self._parts = row_slices(self.count, micro_batch_size)
         self._fisher_parts = _fisher_parts(self._parts, self.count, fisher_subsampling, adv.device)
         self._model_samples = min(model_samples, self.count)
         self._at_once = len(self._parts) == 1 and self._parts == self._fisher_parts
@@ -181,7 +178,7 @@ class PolicyProblem:
         if self._trace is None:
             return None
         with torch.enable_grad():
-            trace = self._trace(theta, _evenly_spaced(self._model_samples, self.count, theta.device))
+            trace = self._trace(theta, evenly_spaced(self._model_samples, self.count, theta.device))
             metric = fisher_metric(trace.output)
         return None if metric is None or not trace.layers else moments_of(trace, metric)
 
@@ -234,9 +231,5 @@ def _fisher_parts(parts: list[slice], count: int, fraction: float, device: torch
     """Return the given part of the rows, at least one, in pieces no larger than the given ones."""
     if fraction == 1.0:
         return list(parts)
-    rows = _evenly_spaced(max(1, round(fraction * count)), count, device)
+    rows = evenly_spaced(max(1, round(fraction * count)), count, device)
     return list(rows.split(parts[0].stop - parts[0].start))
-
-
-def _evenly_spaced(chosen: int, count: int, device: torch.device) -> Tensor:
-    return torch.arange(chosen, device=device) * count // chosen
