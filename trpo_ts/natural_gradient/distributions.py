@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -46,11 +46,14 @@ class FisherMetric:
     :param multiply: maps one tangent per output to :math:`M(z)` times the tangents, sample by sample.
     :param root: maps tensors of the outputs' shapes to :math:`B(z)` times them, where :math:`B B^\top = M`: applied
         to independent signs it gives vectors whose second moment is :math:`M`.
+    :param determine_density: whether ``log_prob`` is computed from these very tensors and from nothing else that
+        depends on the policy's parameters, so that its gradient may be taken by way of them.
     """
 
     outputs: tuple[Tensor, ...]
     multiply: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
     root: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+    determine_density: bool = False
 
 
 _METRICS: dict[type[Distribution], Callable[[Any], FisherMetric | None]] = {}
@@ -94,7 +97,8 @@ def _(distribution: TransformedDistribution) -> FisherMetric | None:
     # The same bijection of both policies changes neither KL divergence nor Fisher matrix. (torch's own divergence
     # refuses two policies whose transforms differ.)
     bijective = all(transform.bijective for transform in distribution.transforms)
-    return fisher_metric(distribution.base_dist) if bijective else None
+    metric = fisher_metric(distribution.base_dist) if bijective else None
+    return None if metric is None else replace(metric, determine_density=False)
 
 
 @_registered(_METRICS, Normal)
@@ -129,6 +133,7 @@ def _diagonal_metric(*roots: tuple[Tensor, Tensor]) -> FisherMetric:
         tuple(outputs),
         lambda tangents: tuple(square * tangent for square, tangent in zip(squares, tangents, strict=True)),
         lambda signs: tuple(scale * sign for scale, sign in zip(scales, signs, strict=True)),
+        determine_density=True,
     )
 
 

@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 
 from trpo_ts.natural_gradient.distributions import FisherMetric
+from trpo_ts.natural_gradient.fused import linear_in_cotangents
 
 __all__ = [
+    "GaussNewton",
     "LinearOperator",
     "damped",
     "gauss_newton_product",
-    "gauss_newton_products",
     "kl_hessian_product",
     "weighted_sum",
 ]
@@ -38,46 +39,75 @@ def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
         first dimension.
     :param theta: the leaf ``(P,)`` from which the outputs were computed.
     """
-    product = gauss_newton_products(metric, [theta])
-    return lambda v: product([v])[0]
+    return GaussNewton(metric, [theta]).of_vector
 
 
-def gauss_newton_products(
-    metric: FisherMetric, parameters: Sequence[Tensor]
-) -> Callable[[Sequence[Tensor]], tuple[Tensor, ...]]:
-    r"""Return the product of :func:`gauss_newton_product` with the block of some tensors of the graph.
+class GaussNewton:
+    r"""The products with :math:`J` and :math:`J^\top` of one graph, for some of its tensors.
 
-    :math:`J^\top u` is built once as a function of a dummy :math:`u`, in which it is linear. Its derivative
-    along :math:`v` is :math:`J v`, so a product costs two backward passes and no forward pass.
+    :math:`J^\top u` is built once as a function of :math:`u`, in which it is linear. Its derivative along :math:`v` is
+    :math:`J v`, so that a product with :math:`J^\top M J` costs two backward passes and no forward pass.
+
+    :param metric: as in :func:`gauss_newton_product`.
+    :param parameters: the tensors.
+    :param cotangents: some :math:`u` whose :math:`J^\top u` is wanted, shaped like the metric's outputs.
     """
-    count = metric.outputs[0].shape[0]
-    live = [i for i, output in enumerate(metric.outputs) if output.requires_grad]
-    if not live:
-        return lambda tangents: tuple(torch.zeros_like(tangent) for tangent in tangents)
-    outputs = [metric.outputs[i] for i in live]
-    cotangents = [torch.zeros_like(output, requires_grad=True) for output in outputs]
-    pullback = torch.autograd.grad(
-        outputs, parameters, cotangents, create_graph=True, allow_unused=True, materialize_grads=True
-    )
 
-    def product(tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        pushed = torch.autograd.grad(  # J v
-            pullback, cotangents, tangents, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+    def __init__(
+        self, metric: FisherMetric, parameters: Sequence[Tensor], cotangents: Sequence[Tensor] | None = None
+    ) -> None:
+        self._metric, self._parameters = metric, parameters
+        self._live = [i for i, output in enumerate(metric.outputs) if output.requires_grad]
+        self._outputs = [metric.outputs[i] for i in self._live]
+        given = metric.outputs if cotangents is None else cotangents
+        self._cotangents = [
+            (torch.zeros_like(given[i]) if cotangents is None else given[i].detach()).requires_grad_(True)
+            for i in self._live
+        ]
+        self._pulled_back = self._pull_back(self._cotangents, create_graph=True)
+
+    @property
+    def pulled_back(self) -> tuple[Tensor, ...]:
+        r"""The :math:`J^\top u` of the given cotangents, one tensor per parameter."""
+        return tuple(tensor.detach() for tensor in self._pulled_back)
+
+    def product(self, tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        r"""Return :math:`\frac{1}{N} J^\top M J v`, one tensor per parameter."""
+        metric = self._metric
+        if not self._live:
+            return self._pulled_back
+        with linear_in_cotangents():
+            pushed = torch.autograd.grad(  # J v
+                self._pulled_back,
+                self._cotangents,
+                tangents,
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
         output_tangents = [torch.zeros_like(output) for output in metric.outputs]
-        for i, tangent in zip(live, pushed, strict=True):
+        for i, tangent in zip(self._live, pushed, strict=True):
             output_tangents[i] = tangent
         weighted = metric.multiply(output_tangents)  # M J v
-        return torch.autograd.grad(  # J^T M J v
-            outputs,
-            parameters,
-            [weighted[i] / count for i in live],
+        count = metric.outputs[0].shape[0]
+        return self._pull_back([weighted[i] / count for i in self._live])  # J^T M J v
+
+    def of_vector(self, v: Tensor) -> Tensor:
+        """Return the product for a single parameter vector ``(P,)``."""
+        return self.product([v])[0]
+
+    def _pull_back(self, cotangents: Sequence[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
+        if not self._live:
+            return tuple(torch.zeros_like(parameter) for parameter in self._parameters)
+        return torch.autograd.grad(
+            self._outputs,
+            self._parameters,
+            cotangents,
+            create_graph=create_graph,
             retain_graph=True,
             allow_unused=True,
             materialize_grads=True,
         )
-
-    return product
 
 
 def kl_hessian_product(behaviour: Distribution, policy: Distribution, theta: Tensor) -> LinearOperator:

@@ -4,9 +4,9 @@ Taking inputs and derivatives of the layers for independent (Martens and Grosse 
 
 .. math:: \tilde F_{lm} = \mathbb{E}[a_l a_m^\top] \otimes \mathbb{E}[g_l g_m^\top].
 
-The blocks between layers are kept. A product with :math:`\tilde F` needs no data, only small matrices, so that
-:math:`(\tilde F + cI)^{-1}` is applied by a few inner iterations of conjugate gradient, which in turn are
-preconditioned by the inverses of the diagonal blocks.
+The blocks between layers are kept, unless there is but one inner iteration. A product with :math:`\tilde F` needs no
+data, only small matrices, so that :math:`(\tilde F + cI)^{-1}` is applied by a few inner iterations of conjugate
+gradient, which in turn are preconditioned by the inverses of the diagonal blocks.
 
 The model only speeds up the solution of the true system: what the iteration converges to does not depend on it.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -50,6 +51,11 @@ class KFAC:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
+    @property
+    def coupled(self) -> bool:
+        """Whether the model has blocks between layers."""
+        return self.inner_iterations > 1
+
     def at(self, moments: Moments, slices: Mapping[str, slice], damping: float) -> KroneckerPreconditioner:
         """Return the preconditioner from a batch's moments; see :class:`KroneckerPreconditioner`."""
         return KroneckerPreconditioner(moments, slices, damping=damping, inner_iterations=self.inner_iterations)
@@ -65,83 +71,104 @@ class KroneckerPreconditioner:
     """
 
     def __init__(self, moments: Moments, slices: Mapping[str, slice], *, damping: float, inner_iterations: int) -> None:
-        self._damping = damping
         self._inner_iterations = inner_iterations
-        self._order = torch.cat(
-            [index.reshape(-1) for group in moments.groups for index in _matrix_indices(group, slices)]
-            + [torch.arange(slices[name].start, slices[name].stop) for name in moments.diagonal]
-        )
         self._blocks = [_Block(group, damping) for group in moments.groups]
-        self._diagonals = [_shifted(value, damping) for value in moments.diagonal.values()]
-        self._sizes = [block.size for block in self._blocks] + [len(d) for d in self._diagonals]
-        device = (self._diagonals or [moments.groups[0].inputs])[0].device
-        self._order = self._order.to(device)
-        self._back = torch.empty_like(self._order)
-        self._back[self._order] = torch.arange(len(self._order), device=device)
+        tensors = [group.inputs for group in moments.groups] + list(moments.diagonal.values())
+        self._order, self._back = _orders(moments, slices, tensors[0].device)
+        self._diagonal = torch.cat(
+            [tensors[0].new_empty(0)] + [_shifted(d, damping) for d in moments.diagonal.values()]
+        )
+        # Each vector of the inner iteration has its place for good: allocating and cutting them took most of the time.
+        self._residual, self._z, self._p, self._a_p = (self._vector() for _ in range(4))
 
     def multiply(self, v: Tensor) -> Tensor:
         r"""Return :math:`(\tilde F + cI) v`, shape ``(P,)``."""
-        return self._multiply(v[self._order])[self._back]
+        torch.index_select(v, 0, self._order, out=self._p.flat)
+        self._multiply()
+        return self._a_p.flat[self._back]
 
     def solve(self, r: Tensor) -> Tensor:
         r"""Return an approximate :math:`(\tilde F + cI)^{-1} r`, shape ``(P,)``."""
-        residual = r[self._order]
-        x, p, r_dot_z = torch.zeros_like(residual), torch.zeros_like(residual), torch.ones_like(residual[0])
+        residual, z, p, a_p = self._residual.flat, self._z.flat, self._p.flat, self._a_p.flat
+        torch.index_select(r, 0, self._order, out=residual)
+        self._solve_blocks()
+        if self._inner_iterations == 1:  # a scale would make no difference
+            return z[self._back]
+        x = torch.zeros_like(residual)
+        p.copy_(z)
+        r_dot_z = residual.dot(z)
         for i in range(self._inner_iterations):
-            z = self._solve_blocks(residual)
-            previous, r_dot_z = r_dot_z, residual.dot(z)
-            p = z if i == 0 else z + (r_dot_z / previous) * p
-            if self._inner_iterations == 1:
-                return p[self._back]  # a scale would make no difference
-            a_p = self._multiply(p)
+            if i > 0:
+                self._solve_blocks()
+                previous, r_dot_z = r_dot_z, residual.dot(z)
+                torch.addcmul(z, p, r_dot_z / previous, out=p)
+            self._multiply()
             step = r_dot_z / p.dot(a_p).clamp_min(torch.finfo(p.dtype).tiny)
-            x = x + step * p
-            residual = residual - step * a_p
+            x.addcmul_(p, step)
+            residual.addcmul_(a_p, step, value=-1.0)
         return x[self._back]
 
-    def _multiply(self, v: Tensor) -> Tensor:
-        parts = v.split(self._sizes)
-        products = [block.multiply(part) for block, part in zip(self._blocks, parts, strict=False)]
-        products += [d * part for d, part in zip(self._diagonals, parts[len(self._blocks) :], strict=True)]
-        return torch.cat(products)
+    def _multiply(self) -> None:
+        """Set A p of the inner iteration from its p."""
+        for block, matrices, products in zip(self._blocks, self._p.matrices, self._a_p.matrices, strict=True):
+            block.multiply(matrices, products)
+        torch.mul(self._diagonal, self._p.rest, out=self._a_p.rest)
 
-    def _solve_blocks(self, v: Tensor) -> Tensor:
-        parts = v.split(self._sizes)
-        solutions = [block.solve(part) for block, part in zip(self._blocks, parts, strict=False)]
-        solutions += [part / d for d, part in zip(self._diagonals, parts[len(self._blocks) :], strict=True)]
-        return torch.cat(solutions)
+    def _solve_blocks(self) -> None:
+        """Set z of the inner iteration from its residual."""
+        for block, matrices, solutions in zip(self._blocks, self._residual.matrices, self._z.matrices, strict=True):
+            block.solve(matrices, solutions)
+        torch.div(self._residual.rest, self._diagonal, out=self._z.rest)
+
+    def _vector(self) -> _Vector:
+        return _Vector([block.shapes for block in self._blocks], self._diagonal)
+
+
+class _Vector:
+    """A vector in the model's order: the layers' matrices ``[W | b]`` one after another, then the other parameters.
+
+    :param shapes: for each block, the matrices' shapes.
+    :param rest: what the other parameters look like, shape ``(n,)``.
+    """
+
+    def __init__(self, shapes: Sequence[Sequence[tuple[int, int]]], rest: Tensor) -> None:
+        sizes = [height * width for block in shapes for height, width in block]
+        self.flat = rest.new_empty(sum(sizes) + len(rest))
+        *parts, self.rest = self.flat.split([*sizes, len(rest)])
+        remaining = iter(parts)
+        self.matrices = [[next(remaining).view(shape) for shape in block] for block in shapes]
 
 
 class _Block:
-    """The damped model of one group, on vectors that hold the layers' matrices ``[W | b]`` one after another."""
+    """The damped model of one group of layers, on their matrices ``[W | b]``."""
 
     def __init__(self, group: LayerGroup, damping: float) -> None:
-        self._shapes, self._damping = group.shapes, damping
-        self._sizes = [height * width for height, width in group.shapes]
-        self.size = sum(self._sizes)
+        self.shapes, self._damping = group.shapes, damping
         heights, widths = ([shape[i] for shape in group.shapes] for i in (0, 1))
-        self._widths = widths
         self._columns = group.inputs.split(widths)
         self._rows = group.derivatives.split(heights)
+        product = group.inputs.new_empty(sum(heights), sum(widths))
+        self._products_by_rows, self._products_by_columns = product.split(heights), product.split(widths, dim=1)
         self._inverses = [
             _damped_inverses(row.split(heights, dim=1)[i], column.split(widths, dim=1)[i], damping)
             for i, (row, column) in enumerate(zip(self._rows, self._columns, strict=True))
         ]
+        self._halves = [group.inputs.new_empty(shape) for shape in group.shapes]
 
-    def multiply(self, v: Tensor) -> Tensor:
-        """Return sum_m G_lm V_m A_ml + c V_l of each layer l."""
-        right = torch.cat([matrix @ columns for matrix, columns in zip(self._matrices(v), self._columns, strict=True)])
-        parts = right.split(self._widths, dim=1)
-        product = torch.cat([(rows @ part).view(-1) for rows, part in zip(self._rows, parts, strict=True)])
-        return product.add_(v, alpha=self._damping)
+    def multiply(self, matrices: Sequence[Tensor], products: Sequence[Tensor]) -> None:
+        """Write sum_m G_lm V_m A_ml + c V_l of each layer l into ``products``."""
+        for matrix, columns, product in zip(matrices, self._columns, self._products_by_rows, strict=True):
+            torch.mm(matrix, columns, out=product)
+        for matrix, rows, part, product in zip(matrices, self._rows, self._products_by_columns, products, strict=True):
+            torch.addmm(matrix, rows, part, beta=self._damping, out=product)
 
-    def solve(self, v: Tensor) -> Tensor:
-        """Return the product with the inverse of the diagonal blocks."""
-        matrices = zip(self._matrices(v), self._inverses, strict=True)
-        return torch.cat([(left @ matrix @ right).view(-1) for matrix, (left, right) in matrices])
-
-    def _matrices(self, v: Tensor) -> Sequence[Tensor]:
-        return [part.view(shape) for part, shape in zip(v.split(self._sizes), self._shapes, strict=True)]
+    def solve(self, matrices: Sequence[Tensor], solutions: Sequence[Tensor]) -> None:
+        """Write the product with the inverse of the diagonal blocks into ``solutions``."""
+        for matrix, (left, right), half, solution in zip(
+            matrices, self._inverses, self._halves, solutions, strict=True
+        ):
+            torch.mm(left, matrix, out=half)
+            torch.mm(half, right, out=solution)
 
 
 def _damped_inverses(left: Tensor, right: Tensor, damping: float) -> tuple[Tensor, Tensor]:
@@ -162,14 +189,27 @@ def _shifted(diagonal: Tensor, damping: float) -> Tensor:
     return (diagonal + damping).clamp_min(_LEAST_SHIFT**2 * diagonal.mean() + torch.finfo(diagonal.dtype).tiny)
 
 
-def _matrix_indices(group: LayerGroup, slices: Mapping[str, slice]) -> list[Tensor]:
-    """Return, for each layer, where the entries of ``[W | b]`` stand in the parameter vector."""
+def _orders(moments: Moments, slices: Mapping[str, slice], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where the model's entries stand in the parameter vector, and the inverse of that permutation."""
+    matrices = tuple(
+        (slices[f"{name}weight"].start, slices[f"{name}bias"].start if f"{name}bias" in slices else None, shape)
+        for group in moments.groups
+        for name, shape in zip(group.names, group.shapes, strict=True)
+    )
+    rest = tuple((slices[name].start, slices[name].stop) for name in moments.diagonal)
+    return _permutation(matrices, rest, device)
+
+
+@lru_cache(maxsize=16)  # it is the same at each update of a network
+def _permutation(
+    matrices: Sequence[tuple[int, int | None, tuple[int, int]]], rest: Sequence[tuple[int, int]], device: torch.device
+) -> tuple[Tensor, Tensor]:
     indices = []
-    for name, (height, width) in zip(group.names, group.shapes, strict=True):
-        weight = slices[f"{name}weight"]
-        index = torch.arange(weight.start, weight.stop).view(height, -1)
-        if index.shape[1] < width:
-            bias = slices[f"{name}bias"]
-            index = torch.cat([index, torch.arange(bias.start, bias.stop).view(height, 1)], dim=1)
-        indices.append(index)
-    return indices
+    for weight, bias, (height, width) in matrices:
+        columns = width if bias is None else width - 1
+        index = torch.arange(weight, weight + height * columns).view(height, columns)
+        if bias is not None:
+            index = torch.cat([index, torch.arange(bias, bias + height).view(height, 1)], dim=1)
+        indices.append(index.reshape(-1))
+    order = torch.cat(indices + [torch.arange(start, stop) for start, stop in rest])
+    return order.to(device), order.argsort().to(device)

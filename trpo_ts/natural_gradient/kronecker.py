@@ -9,15 +9,16 @@ respect to their outputs. The derivatives are those of :math:`\xi^\top B^\top z`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import gauss_newton_products
-from trpo_ts.natural_gradient.layers import LayerCall
+from trpo_ts.natural_gradient.fisher import GaussNewton
+from trpo_ts.natural_gradient.layers import LayerRows
+from trpo_ts.natural_gradient.matmul import matmul
 from trpo_ts.natural_gradient.parameters import Trace
 
 __all__ = ["LayerGroup", "Moments", "moments_of"]
@@ -60,61 +61,65 @@ def _random_signs(like: Sequence[Tensor]) -> list[Tensor]:
     ]
 
 
-def moments_of(trace: Trace, metric: FisherMetric) -> Moments:
+def moments_of(trace: Trace, metric: FisherMetric, *, coupled: bool = True) -> Moments:
     """Return the moments of a batch.
 
     :param trace: the network's evaluation, from which the metric's outputs were computed.
     :param metric: the distributions' parameters and Fisher matrices.
+    :param coupled: whether layers share a group where they can, which keeps the blocks between them.
     """
-    calls = [call for call in trace.layers if f"{call.name}weight" in trace.parts]
-    groups = _groups(calls, trace, metric) if calls else ()
+    rows = _layer_rows(trace, metric)
+    groups = _groups(rows, trace.parts, metric.outputs[0].shape[0], coupled) if rows else ()
     layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
     others = {name: part for name, part in trace.parts.items() if name not in layered}
     return Moments(groups, _diagonal(others, metric))
 
 
-def _groups(calls: Sequence[LayerCall], trace: Trace, metric: FisherMetric) -> tuple[LayerGroup, ...]:
+def _groups(
+    rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, coupled: bool
+) -> tuple[LayerGroup, ...]:
     inputs: dict[str, list[Tensor]] = {}
     derivatives: dict[str, list[Tensor]] = {}
-    for call, derivative in zip(calls, _output_derivatives(calls, metric), strict=True):
-        rows = call.input_rows()
-        if f"{call.name}bias" in trace.parts:
-            rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-        inputs.setdefault(call.name, []).append(rows)
-        derivatives.setdefault(call.name, []).append(call.output_rows(derivative))
+    for layer in rows:
+        a = layer.inputs
+        if f"{layer.name}bias" in parts:
+            a = torch.cat([a, a.new_ones(len(a), 1)], dim=1)
+        inputs.setdefault(layer.name, []).append(a)
+        derivatives.setdefault(layer.name, []).append(layer.derivatives)
     # Layers that are called once, with equally many rows, see the same samples and positions in the same order.
-    calls_of = Counter(call.name for call in calls)
+    calls_of = Counter(layer.name for layer in rows)
     by_rows: dict[object, list[str]] = {}
-    for name, parts in inputs.items():
-        by_rows.setdefault(len(parts[0]) if calls_of[name] == 1 else name, []).append(name)
+    for name, calls in inputs.items():
+        by_rows.setdefault(len(calls[0]) if coupled and calls_of[name] == 1 else name, []).append(name)
     groups = []
     for names in by_rows.values():
         a = torch.cat([torch.cat(inputs[name]) for name in names], dim=1)
         g = torch.cat([torch.cat(derivatives[name]) for name in names], dim=1)
         shapes = tuple((derivatives[name][0].shape[1], inputs[name][0].shape[1]) for name in names)
-        count = metric.outputs[0].shape[0]
-        groups.append(LayerGroup(tuple(names), shapes, a.mT @ a / count, g.mT @ g / len(g)))
+        groups.append(LayerGroup(tuple(names), shapes, matmul(a.mT, a) / count, matmul(g.mT, g) / len(g)))
     return tuple(groups)
 
 
-def _output_derivatives(calls: Sequence[LayerCall], metric: FisherMetric) -> tuple[Tensor, ...]:
-    signs = _random_signs(metric.outputs)
+def _layer_rows(trace: Trace, metric: FisherMetric) -> list[LayerRows]:
+    """Return the rows of the layers that may move, with the derivatives for one draw of signs."""
     pairs = [
         (output, cotangent)
-        for output, cotangent in zip(metric.outputs, metric.root(signs), strict=True)
+        for output, cotangent in zip(metric.outputs, metric.root(_random_signs(metric.outputs)), strict=True)
         if output.requires_grad
     ]
-    if not pairs:
-        return tuple(torch.zeros_like(call.output) for call in calls)
+    if not pairs or not trace.layers:
+        return []
     outputs, cotangents = zip(*pairs, strict=True)
-    return torch.autograd.grad(
+    derivatives = torch.autograd.grad(
         outputs,
-        [call.output for call in calls],
+        [call.output for call in trace.layers],
         cotangents,
         retain_graph=True,
         allow_unused=True,
         materialize_grads=True,
     )
+    rows = [r for call, derivative in zip(trace.layers, derivatives, strict=True) for r in call.rows(derivative)]
+    return [r for r in rows if f"{r.name}weight" in trace.parts]
 
 
 def _diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tensor]:
@@ -125,7 +130,7 @@ def _diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tens
     if not others:
         return {}
     probe = _random_signs(list(others.values()))
-    product = gauss_newton_products(metric, list(others.values()))(probe)
+    product = GaussNewton(metric, list(others.values())).product(probe)
     return {
         name: (sign * value).clamp_min(0.0).reshape(-1)
         for name, sign, value in zip(others, probe, product, strict=True)

@@ -5,69 +5,95 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["LayerCall", "recorded_layers"]
+from trpo_ts.natural_gradient.chains import Evaluation
+from trpo_ts.natural_gradient.fused import observed_chains
+
+__all__ = ["LayerCall", "LayerRows", "recorded_layers"]
 
 
 @dataclass(frozen=True)
-class LayerCall:
-    """One evaluation of a linear or convolutional layer.
+class LayerRows:
+    """The vectors that met a layer's weight matrix.
 
     :param name: the layer's name in the network with the dot that its parameters' names go on with; empty for a
         network that is a layer itself.
-    :param layer: the layer.
-    :param input: its input, detached.
-    :param output: its output, with the graph.
+    :param inputs: what the matrix was multiplied with, shape ``(rows, inputs)``. A convolution multiplies one patch
+        for each sample and position.
+    :param derivatives: some function's derivatives with respect to the products, shape ``(rows, outputs)``.
     """
 
+    name: str
+    inputs: Tensor
+    derivatives: Tensor
+
+
+class LayerCall(Protocol):
+    """One evaluation of a layer, or of several at once."""
+
+    @property
+    def output(self) -> Tensor:
+        """What was returned, with its graph."""
+
+    def rows(self, derivative: Tensor) -> list[LayerRows]:
+        """Return each layer's rows, from a function's derivative with respect to the output."""
+
+
+@dataclass(frozen=True)
+class _SingleCall:
     name: str
     layer: nn.Linear | nn.Conv2d
     input: Tensor
     output: Tensor
 
-    def input_rows(self) -> Tensor:
-        """Return the vectors that the weight matrix multiplies, shape ``(rows, inputs)``.
-
-        A convolution multiplies one patch for each sample and position.
-        """
+    def rows(self, derivative: Tensor) -> list[LayerRows]:
         if isinstance(self.layer, nn.Linear):
-            return self.input.reshape(-1, self.input.shape[-1])
+            inputs = self.input.reshape(-1, self.input.shape[-1])
+            return [LayerRows(self.name, inputs, derivative.reshape(-1, derivative.shape[-1]))]
         conv = self.layer
         padding = conv._reversed_padding_repeated_twice
         padded = F.pad(self.input, padding, "constant" if conv.padding_mode == "zeros" else conv.padding_mode)
         patches = F.unfold(padded, conv.kernel_size, dilation=conv.dilation, stride=conv.stride)
-        return patches.transpose(1, 2).reshape(-1, patches.shape[1])
+        inputs = patches.transpose(1, 2).reshape(-1, patches.shape[1])
+        return [LayerRows(self.name, inputs, derivative.flatten(2).transpose(1, 2).reshape(-1, derivative.shape[1]))]
 
-    def output_rows(self, output_tangent: Tensor) -> Tensor:
-        """Return a tensor of the output's shape as ``(rows, outputs)``, in the order of :meth:`input_rows`."""
-        if isinstance(self.layer, nn.Linear):
-            return output_tangent.reshape(-1, output_tangent.shape[-1])
-        return output_tangent.flatten(2).transpose(1, 2).reshape(-1, output_tangent.shape[1])
+
+@dataclass(frozen=True)
+class _ChainCall:
+    names: dict[nn.Module, str]
+    evaluation: Evaluation
+    output: Tensor
+
+    def rows(self, derivative: Tensor) -> list[LayerRows]:
+        links, values = self.evaluation.links, self.evaluation.values
+        with torch.no_grad():
+            derivatives = dict(self.evaluation.derivatives(derivative))
+        return [LayerRows(self.names[link.linear], values[i].detach(), derivatives[i]) for i, link in enumerate(links)]
 
 
 @contextmanager
 def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
     """Record the calls of all linear and ungrouped two-dimensional convolutional layers, in their order."""
     calls: list[LayerCall] = []
-
-    def record(name: str) -> Any:
-        def hook(layer: Any, args: tuple[Any, ...], output: Tensor) -> None:
-            if args and output.requires_grad:
-                calls.append(LayerCall(name, layer, args[0].detach(), output))
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(record(f"{name}." if name else ""))
+    names: dict[nn.Module, str] = {
+        module: f"{name}." if name else ""
         for name, module in network.named_modules()
         if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
-    ]
+    }
+
+    def record(layer: Any, args: tuple[Any, ...], output: Tensor) -> None:
+        if args and output.requires_grad:
+            calls.append(_SingleCall(names[layer], layer, args[0].detach(), output))
+
+    handles = [layer.register_forward_hook(record) for layer in names]
     try:
-        yield calls
+        with observed_chains(lambda evaluation, output: calls.append(_ChainCall(names, evaluation, output))):
+            yield calls
     finally:
         for handle in handles:
             handle.remove()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from trpo_ts.natural_gradient.layers import LayerCall, recorded_layers
 
@@ -61,6 +61,15 @@ class FlatParameters:
                 "move the network with .to(...) before the algorithm is built"
             )
         ((self.dtype, self.device),) = kinds
+        self._sizes = [p.numel() for p in self._parameters.values()]
+        names = {id(p): name for name, p in self._parameters.items()}
+        # Where each parameter is looked up: more than one place where modules share it.
+        self._places: list[tuple[dict[str, Any], str, str]] = [
+            (submodule._parameters, key, names[id(p)])
+            for submodule in module.modules()
+            for key, p in submodule._parameters.items()
+            if id(p) in names
+        ]
 
     def read(self) -> Tensor:
         """Return a copy of the current parameters, shape ``(P,)``."""
@@ -74,7 +83,7 @@ class FlatParameters:
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
-        parts = theta.split([p.numel() for p in self._parameters.values()])
+        parts = theta.split(self._sizes)
         return {name: part.view(p.shape) for (name, p), part in zip(self._parameters.items(), parts, strict=True)}
 
     @property
@@ -88,10 +97,22 @@ class FlatParameters:
     def trace(self, theta: Tensor, *args: Any) -> Trace:
         """Evaluate like :meth:`call`, and record the layers."""
         parts = self.unflatten(theta)
-        with recorded_layers(self._module) as layers:
-            output = functional_call(self._module, parts, args)
+        with recorded_layers(self._module) as layers, self._substituted(parts):
+            output = self._module(*args)
         return Trace(output, parts, layers)
 
     def call(self, theta: Tensor, *args: Any) -> Any:
         """Evaluate the module on ``args`` with its trainable parameters replaced by ``theta``, shape ``(P,)``."""
-        return functional_call(self._module, self.unflatten(theta), args)
+        with self._substituted(self.unflatten(theta)):
+            return self._module(*args)
+
+    @contextmanager
+    def _substituted(self, parts: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let tensors stand for the parameters; ``torch.func.functional_call`` does so at many times the cost."""
+        for table, key, name in self._places:
+            table[key] = parts[name]
+        try:
+            yield
+        finally:
+            for table, key, name in self._places:
+                table[key] = self._parameters[name]

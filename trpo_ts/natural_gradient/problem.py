@@ -21,11 +21,13 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from trpo_ts.natural_gradient.distributions import fisher_metric, frozen, in_double
 from trpo_ts.natural_gradient.fisher import (
+    GaussNewton,
     LinearOperator,
     gauss_newton_product,
     kl_hessian_product,
     weighted_sum,
 )
+from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.line_search import Evaluation
 from trpo_ts.natural_gradient.parameters import Trace
@@ -65,7 +67,7 @@ class PolicyProblem:
     :param distribution: maps :math:`\theta`, shape ``(P,)``, and rows to :math:`\pi_\theta(\cdot|s)` for them.
     :param theta_old: the behaviour policy's parameters, shape ``(P,)``.
     :param act: actions, shape ``(N, ...)``.
-    :param logp_old: the behaviour policy's log-probabilities, shape ``(N,)``.
+    :param logp_old: the behaviour policy's log-probabilities, shape ``(N,)``; None computes them.
     :param adv: advantages, shape ``(N,)``.
     :param ent_coef: the entropy bonus :math:`\beta`, >= 0.
     :param micro_batch_size: rows per pass; None takes all at once. The result does not depend on it, only the
@@ -73,7 +75,7 @@ class PolicyProblem:
     :param fisher_subsampling: the part of the rows from which the Fisher operator is estimated, in ``(0, 1]``
         (arXiv:1502.05477, appendix C, uses a tenth); they are evenly spaced, so no random number is drawn.
     :param trace: like ``distribution``, and records the layers; given where a Kronecker-factored model is wanted.
-    :param model_samples: the most rows, evenly spaced, from which that model is estimated.
+    :param kfac: the choice of that model.
     """
 
     def __init__(
@@ -82,28 +84,32 @@ class PolicyProblem:
         theta_old: Tensor,
         *,
         act: Tensor,
-        logp_old: Tensor,
         adv: Tensor,
+        logp_old: Tensor | None = None,
         ent_coef: float = 0.0,
         micro_batch_size: int | None = None,
         fisher_subsampling: float = 1.0,
         trace: Callable[[Tensor, Rows], Trace] | None = None,
-        model_samples: int = 512,
+        kfac: KFAC | None = None,
     ) -> None:
         self._distribution = distribution
         self._trace = trace
         self.theta_old = theta_old
-        self.act, self.logp_old, self.adv = act, logp_old, adv
+        self.act, self.adv = act, adv
         self.ent_coef = ent_coef
         self.count = len(adv)
         self._parts = row_slices(self.count, micro_batch_size)
         self._fisher_parts = _fisher_parts(self._parts, self.count, fisher_subsampling, adv.device)
-        self._model_samples = min(model_samples, self.count)
+        self._kfac = kfac
         self._at_once = len(self._parts) == 1 and self._parts == self._fisher_parts
         self._first = self._with_graph(theta_old, self._parts[0]) if self._at_once else None
         with torch.no_grad():
             firsts = [self._first[1]] if self._first else (distribution(theta_old, rows) for rows in self._parts)
             self._behaviour = [frozen(first) for first in firsts]
+            if logp_old is None:
+                parts = zip(self._behaviour, self._parts, strict=True)
+                logp_old = torch.cat([behaviour.log_prob(act[rows]) for behaviour, rows in parts])
+        self.logp_old = logp_old
 
     @property
     def advantages_are_constant(self) -> bool:
@@ -155,8 +161,7 @@ class PolicyProblem:
                 first = self._with_graph(theta, self._parts[0])
             theta, distribution = first
             with torch.enable_grad():
-                objective, gradient = self._gradient(distribution, theta, self._parts[0], keep_graph=True)
-                fisher = self._fisher(distribution, theta, self._parts[0])
+                objective, gradient, fisher = self._gradient_and_fisher(distribution, theta, self._parts[0])
         else:
             theta = theta.detach().requires_grad_(True)
             objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
@@ -175,12 +180,14 @@ class PolicyProblem:
             return leaf, self._distribution(leaf, rows)
 
     def _moments(self, theta: Tensor) -> Moments | None:
-        if self._trace is None:
+        if self._trace is None or self._kfac is None:
             return None
         with torch.enable_grad():
-            trace = self._trace(theta, evenly_spaced(self._model_samples, self.count, theta.device))
+            trace = self._trace(theta, evenly_spaced(min(self._kfac.samples, self.count), self.count, theta.device))
             metric = fisher_metric(trace.output)
-        return None if metric is None or not trace.layers else moments_of(trace, metric)
+        if metric is None or not trace.layers:
+            return None
+        return moments_of(trace, metric, coupled=self._kfac.coupled)
 
     def _objective_terms(self, distribution: Distribution, rows: slice, act: Tensor | None = None) -> Tensor:
         act = self.act[rows] if act is None else act
@@ -197,6 +204,24 @@ class PolicyProblem:
             total, theta, retain_graph=keep_graph, allow_unused=True, materialize_grads=True
         )
         return float(total.detach()), gradient
+
+    def _gradient_and_fisher(
+        self, distribution: Distribution, theta: Tensor, rows: slice
+    ) -> tuple[float, Tensor, LinearOperator]:
+        metric = fisher_metric(distribution)
+        if metric is None or not metric.determine_density or self.ent_coef:
+            objective, gradient = self._gradient(distribution, theta, rows, keep_graph=True)
+            return objective, gradient, self._fisher(distribution, theta, rows)
+        # The objective's gradient is J^T u with its derivatives u in the distribution's parameters: the same backward
+        # pass that prepares the products gives it.
+        total = self._objective_terms(distribution, rows).sum()
+        if not total.requires_grad:
+            return float(total), torch.zeros_like(theta), torch.zeros_like
+        live = [output for output in metric.outputs if output.requires_grad]
+        derivatives = iter(torch.autograd.grad(total, live, allow_unused=True, materialize_grads=True))
+        cotangents = [next(derivatives) if o.requires_grad else torch.zeros_like(o) for o in metric.outputs]
+        operator = GaussNewton(metric, [theta], cotangents)
+        return float(total.detach()), operator.pulled_back[0], operator.of_vector
 
     def _fisher(self, distribution: Distribution, theta: Tensor, rows: Rows) -> LinearOperator:
         metric = fisher_metric(distribution)

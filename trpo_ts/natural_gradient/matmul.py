@@ -1,0 +1,55 @@
+"""Matrix products of the size of a network's layer, by the faster of two libraries.
+
+torch multiplies float32 matrices on the CPU with MKL, which does not use the widest instructions of every processor.
+oneDNN, which torch also holds, does: on an AMD EPYC with AVX-512 it takes half the time from some hundred rows on. It
+is reached by the operator that ``torch.compile`` emits for a linear layer; where that is missing, MKL does the work.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["linear", "matmul"]
+
+_LEAST_PRODUCTS = 2**20
+"""Multiplications below which the call costs more than it saves."""
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    r"""Return :math:`x W^\top + b`, without a graph.
+
+    :param x: shape ``(N, inputs)``.
+    :param weight: shape ``(outputs, inputs)``.
+    :param bias: shape ``(outputs,)``.
+    """
+    operator = _onednn_linear()
+    if operator is None or len(x) * weight.numel() < _LEAST_PRODUCTS or not (_suits(x) and _suits(weight)):
+        return F.linear(x, weight, bias)
+    product: Tensor = operator(x, weight, bias, "none", [], "")
+    return product
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b`` of two matrices, without a graph."""
+    return linear(a, b.mT)
+
+
+def _suits(matrix: Tensor) -> bool:
+    # oneDNN's way through a matrix with gaps between its rows is a thousand times as slow.
+    dense = matrix.is_contiguous() or matrix.mT.is_contiguous()
+    return dense and matrix.dtype == torch.float32 and matrix.device.type == "cpu"
+
+
+@cache
+def _onednn_linear() -> torch._ops.OpOverloadPacket | None:
+    try:
+        operator = torch.ops.mkldnn._linear_pointwise
+        ones = torch.ones(2, 2)
+        usable = torch.equal(operator(ones, ones, None, "none", [], ""), ones @ ones)
+    except (AttributeError, RuntimeError, TypeError):
+        return None
+    return operator if usable else None
