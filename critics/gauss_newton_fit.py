@@ -13,7 +13,7 @@ from trpo_ts.critics.fit import CriticTask, reported
 from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator, damped, gauss_newton_product, weighted_sum
+from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator, damped, weighted_sum
 from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
@@ -134,7 +134,7 @@ class _ValueProblem:
         for weight, rows in zip(self._weights, self._parts, strict=True):
             with torch.enable_grad():
                 residual = self._residual(leaf, rows)
-                operator = GaussNewton(_values_metric(residual), [leaf], [residual / len(residual)])
+                operator = self._operator(leaf, rows, residual, [residual / len(residual)])
             error += weight * float(residual.detach().square().mean())
             gradient += weight * operator.pulled_back[0]
             products.append(operator.of_vector if len(self._parts) == 1 else self._product(leaf, rows))
@@ -149,13 +149,19 @@ class _ValueProblem:
             return moments_of(trace, _values_metric(trace.output.flatten()), coupled=kfac.coupled)
 
     def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
-        # The derivative of the residual is that of the values; its metric is the identity.
         def product(v: Tensor) -> Tensor:
             with torch.enable_grad():
-                outputs = self._residual(leaf, rows)
-            return gauss_newton_product(_values_metric(outputs), leaf)(v)
+                return self._operator(leaf, rows, self._residual(leaf, rows)).of_vector(v)
 
         return product
+
+    def _operator(
+        self, leaf: Tensor, rows: slice, residual: Tensor, cotangents: list[Tensor] | None = None
+    ) -> GaussNewton:
+        # The derivative of the residual is that of the values; its metric is the identity.
+        return GaussNewton(
+            _values_metric(residual), [leaf], cotangents, lambda parameters: (self._residual(parameters[0], rows),)
+        )
 
     def _residual(self, theta: Tensor, rows: slice) -> Tensor:
         values: Tensor = self.parameters.call(theta, self._task.obs[rows])

@@ -38,6 +38,7 @@ from trpo_ts.rollout import (
     restored_modes,
     rows_of,
     state_values,
+    twice_differentiable,
     without_validation,
 )
 from trpo_ts.state import load_return_statistics, plain, return_statistics
@@ -154,7 +155,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         check_integer("repeat", repeat, 1)
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        with restored_modes(self), without_validation(), fused_chains(self):
+        with restored_modes(self), without_validation(), twice_differentiable(self), fused_chains(self):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(

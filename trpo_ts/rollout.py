@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +11,9 @@ import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch
 from torch import Tensor, nn
+from torch.backends import cudnn
 from torch.distributions import Distribution
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trpo_ts.natural_gradient.rows import row_slices
 
@@ -22,6 +24,7 @@ __all__ = [
     "evaluation_mode",
     "rows_of",
     "state_values",
+    "twice_differentiable",
     "without_validation",
 ]
 
@@ -134,6 +137,20 @@ def restored_modes(module: nn.Module) -> Iterator[None]:
     finally:
         for submodule, training in modes:
             submodule.training = training
+
+
+@contextmanager
+def twice_differentiable(*networks: nn.Module) -> Iterator[None]:
+    """Choose the kernels that can be differentiated twice, for attention and for recurrent layers.
+
+    The fused ones have no second derivative, which exact products with the Fisher matrix take.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for network in networks for module in network.modules())
+    with ExitStack() as kernels:
+        kernels.enter_context(sdpa_kernel(SDPBackend.MATH))
+        if recurrent and cudnn.enabled:
+            kernels.enter_context(cudnn.flags(enabled=False))
+        yield
 
 
 @contextmanager

@@ -11,7 +11,9 @@ appendix C). Operators are plain functions from a vector ``(P,)`` to a vector ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from trpo_ts.natural_gradient.fused import linear_in_cotangents
 __all__ = [
     "GaussNewton",
     "LinearOperator",
+    "NoSecondDerivativeError",
     "damped",
     "gauss_newton_product",
     "kl_hessian_product",
@@ -42,6 +45,18 @@ def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
     return GaussNewton(metric, [theta]).of_vector
 
 
+class NoSecondDerivativeError(RuntimeError):
+    """An operation of the network cannot be differentiated twice."""
+
+
+class _Way(Enum):
+    """How J v is computed."""
+
+    UNCHECKED = "by the graph, if it turns out to have second derivatives"
+    EXACT = "by the graph"
+    BY_DIFFERENCES = "by central differences"
+
+
 class GaussNewton:
     r"""The products with :math:`J` and :math:`J^\top` of one graph, for some of its tensors.
 
@@ -51,19 +66,23 @@ class GaussNewton:
     :param metric: as in :func:`gauss_newton_product`.
     :param parameters: the tensors.
     :param cotangents: some :math:`u` whose :math:`J^\top u` is wanted, shaped like the metric's outputs.
+    :param outputs_at: the metric's outputs as a function of the tensors. With it, :math:`J v` is taken by central
+        differences where an operation in the graph has no second derivative.
     """
 
     def __init__(
-        self, metric: FisherMetric, parameters: Sequence[Tensor], cotangents: Sequence[Tensor] | None = None
+        self,
+        metric: FisherMetric,
+        parameters: Sequence[Tensor],
+        cotangents: Sequence[Tensor] | None = None,
+        outputs_at: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
     ) -> None:
-        self._metric, self._parameters = metric, parameters
+        self._metric, self._parameters, self._outputs_at = metric, parameters, outputs_at
         self._live = [i for i, output in enumerate(metric.outputs) if output.requires_grad]
         self._outputs = [metric.outputs[i] for i in self._live]
-        given = metric.outputs if cotangents is None else cotangents
-        self._cotangents = [
-            (torch.zeros_like(given[i]) if cotangents is None else given[i].detach()).requires_grad_(True)
-            for i in self._live
-        ]
+        given = [torch.ones_like(output) for output in metric.outputs] if cotangents is None else cotangents
+        self._cotangents = [given[i].detach().requires_grad_(True) for i in self._live]
+        self._way = _Way.UNCHECKED
         self._pulled_back = self._pull_back(self._cotangents, create_graph=True)
 
     @property
@@ -76,21 +95,65 @@ class GaussNewton:
         metric = self._metric
         if not self._live:
             return self._pulled_back
-        with linear_in_cotangents():
-            pushed = torch.autograd.grad(  # J v
-                self._pulled_back,
-                self._cotangents,
-                tangents,
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
         output_tangents = [torch.zeros_like(output) for output in metric.outputs]
-        for i, tangent in zip(self._live, pushed, strict=True):
-            output_tangents[i] = tangent
+        for i, tangent in zip(self._live, self._push_forward(tangents), strict=True):
+            output_tangents[i] = tangent  # J v
         weighted = metric.multiply(output_tangents)  # M J v
         count = metric.outputs[0].shape[0]
         return self._pull_back([weighted[i] / count for i in self._live])  # J^T M J v
+
+    def _push_forward(self, tangents: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return J v.
+
+        :raises NoSecondDerivativeError: when neither way is open.
+        """
+        if self._way is _Way.BY_DIFFERENCES:
+            return self._differences(tangents)
+        try:
+            with linear_in_cotangents():
+                pushed = torch.autograd.grad(
+                    self._pulled_back,
+                    self._cotangents,
+                    tangents,
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+        except RuntimeError as error:
+            if not any(words in str(error) for words in ("not implemented", "not supported")):
+                raise
+        else:
+            if self._way is _Way.EXACT or self._agree(pushed, tangents):
+                self._way = _Way.EXACT
+                return pushed
+        if self._outputs_at is None:
+            raise NoSecondDerivativeError("an operation of the network cannot be differentiated twice")
+        self._way = _Way.BY_DIFFERENCES
+        return self._differences(tangents)
+
+    def _agree(self, pushed: Sequence[Tensor], tangents: Sequence[Tensor]) -> bool:
+        """Whether u^T (J v) = (J^T u)^T v, up to rounding: an operation may drop its second derivative silently."""
+        pairs = [(u.detach(), t) for u, t in zip(self._cotangents, pushed, strict=True)]
+        others = [(p.detach(), t) for p, t in zip(self._pulled_back, tangents, strict=True)]
+        left, right = (sum(float((a * b).double().sum()) for a, b in parts) for parts in (pairs, others))
+        scale = max(_norm(a for a, _ in parts) * _norm(b for _, b in parts) for parts in (pairs, others))
+        return not abs(left - right) > math.sqrt(torch.finfo(tangents[0].dtype).eps) * scale
+
+    def _differences(self, tangents: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return J v by central differences, with an error of order eps^(2/3)."""
+        assert self._outputs_at is not None
+        length = _norm(tangents)
+        if length == 0.0:
+            return [torch.zeros_like(output) for output in self._outputs]
+        size = _norm(p.detach() for p in self._parameters)
+        h = torch.finfo(tangents[0].dtype).eps ** (1 / 3) * max(1.0, size) / length
+        with torch.no_grad():
+            moved = (
+                self._outputs_at([p + sign * h * t for p, t in zip(self._parameters, tangents, strict=True)])
+                for sign in (1.0, -1.0)
+            )
+            after, before = moved
+            return [(after[i] - before[i]) / (2 * h) for i in self._live]
 
     def of_vector(self, v: Tensor) -> Tensor:
         """Return the product for a single parameter vector ``(P,)``."""
@@ -108,6 +171,10 @@ class GaussNewton:
             allow_unused=True,
             materialize_grads=True,
         )
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float(tensor.double().square().sum()) for tensor in tensors))
 
 
 def kl_hessian_product(behaviour: Distribution, policy: Distribution, theta: Tensor) -> LinearOperator:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import GaussNewton
+from trpo_ts.natural_gradient.fisher import GaussNewton, NoSecondDerivativeError
 from trpo_ts.natural_gradient.layers import LayerRows
 from trpo_ts.natural_gradient.matmul import matmul
 from trpo_ts.natural_gradient.parameters import Trace
@@ -130,8 +130,30 @@ def _diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tens
     if not others:
         return {}
     probe = _random_signs(list(others.values()))
-    product = GaussNewton(metric, list(others.values())).product(probe)
+    try:
+        product = GaussNewton(metric, list(others.values())).product(probe)
+    except NoSecondDerivativeError:
+        return _mean_diagonal(others, metric)
     return {
         name: (sign * value).clamp_min(0.0).reshape(-1)
         for name, sign, value in zip(others, probe, product, strict=True)
+    }
+
+
+def _mean_diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tensor]:
+    r"""Estimate the mean of each parameter's diagonal from the squared length of one :math:`J^\top B \xi`."""
+    live = [i for i, output in enumerate(metric.outputs) if output.requires_grad]
+    roots = metric.root(_random_signs(metric.outputs))
+    gradients = torch.autograd.grad(
+        [metric.outputs[i] for i in live],
+        list(others.values()),
+        [roots[i] for i in live],
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    count = metric.outputs[0].shape[0]
+    return {
+        name: (gradient.square().mean() / count).expand(gradient.numel())
+        for name, gradient in zip(others, gradients, strict=True)
     }

@@ -11,7 +11,7 @@ arXiv:1502.05477, equation 12 and section 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,6 @@ from trpo_ts.natural_gradient.distributions import fisher_metric, frozen, in_dou
 from trpo_ts.natural_gradient.fisher import (
     GaussNewton,
     LinearOperator,
-    gauss_newton_product,
     kl_hessian_product,
     weighted_sum,
 )
@@ -220,16 +219,24 @@ class PolicyProblem:
         live = [output for output in metric.outputs if output.requires_grad]
         derivatives = iter(torch.autograd.grad(total, live, allow_unused=True, materialize_grads=True))
         cotangents = [next(derivatives) if o.requires_grad else torch.zeros_like(o) for o in metric.outputs]
-        operator = GaussNewton(metric, [theta], cotangents)
+        operator = GaussNewton(metric, [theta], cotangents, self._outputs_at(rows))
         return float(total.detach()), operator.pulled_back[0], operator.of_vector
 
     def _fisher(self, distribution: Distribution, theta: Tensor, rows: Rows) -> LinearOperator:
         metric = fisher_metric(distribution)
         if metric is not None:
-            return gauss_newton_product(metric, theta)
+            return GaussNewton(metric, [theta], outputs_at=self._outputs_at(rows)).of_vector
         with torch.no_grad():
             constant = self._distribution(theta, rows)
         return kl_hessian_product(constant, distribution, theta)
+
+    def _outputs_at(self, rows: Rows) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+        def outputs(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+            metric = fisher_metric(self._distribution(parameters[0], rows))
+            assert metric is not None
+            return metric.outputs
+
+        return outputs
 
     def _fisher_in_parts(self, theta: Tensor) -> LinearOperator:
         def of_part(rows: Rows) -> LinearOperator:
