@@ -23,7 +23,8 @@ from trpo_ts.advantages import continues, explained_variance, normalised
 from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
-from trpo_ts.natural_gradient.distributions import check_divergence, check_joint, frozen
+from trpo_ts.natural_gradient.distribution_checks import check_divergence, check_joint, check_possible
+from trpo_ts.natural_gradient.distributions import frozen
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
@@ -234,6 +235,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
                         "the distribution has no entropy in closed form"
                     )
                 parts.append(frozen(policy).log_prob(act))
+                check_possible(policy, act, parts[-1], rows.start)
         return torch.cat(parts)
 
     def _add_returns_and_advantages(
