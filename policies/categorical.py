@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from gymnasium import spaces
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-from torch import Tensor, nn
+from tianshou.utils.net.common import ModuleWithVectorOutput
+from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
 from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
@@ -22,25 +22,17 @@ __all__ = ["CategoricalPolicy", "JointCategorical", "make_categorical_policy"]
 
 
 def make_categorical_policy(
+    trunk: ModuleWithVectorOutput,
     observation_space: gym.Space[object],
     action_space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary,
     *,
     mask_key: str | None,
-    hidden_sizes: Sequence[int],
-    activation: type[nn.Module],
     deterministic_eval: bool,
 ) -> ProbabilisticActorPolicy:
     """Return a policy whose network gives the logits of all choices. See :func:`trpo_ts.policies.make_policy`."""
     nvec, start = _choices(action_space)
     return CategoricalPolicy(
-        actor=make_actor(
-            observation_space,
-            means=0,
-            logits=int(nvec.sum()),
-            mask_key=mask_key,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-        ),
+        actor=make_actor(trunk, observation_space, logits=int(nvec.sum()), mask_key=mask_key),
         dist_fn=JointCategorical(nvec, masked=mask_key is not None),
         start=start,
         deterministic_eval=deterministic_eval,

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import gymnasium as gym
 from gymnasium import spaces
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from tianshou.utils.net.common import ModuleWithVectorOutput
 from torch import nn
 
 from trpo_ts.envs.flat_action import FlatAction
+from trpo_ts.networks import make_trunk
 from trpo_ts.policies.categorical import make_categorical_policy
 from trpo_ts.policies.flat_action import make_flat_action_policy
 from trpo_ts.policies.gaussian import make_gaussian_policy
+from trpo_ts.policies.masked import make_unmasked_trunk
 
 __all__ = ["make_policy"]
 
@@ -52,17 +55,7 @@ def make_policy(
         number for each category of each component; they are never taken. None takes all of them.
     :raises ValueError: for spaces that are not supported, with what to do about it.
     """
-    if isinstance(action_space, FlatAction):
-        return make_flat_action_policy(
-            observation_space,
-            action_space,
-            mask_key=mask_key,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            initial_std=initial_std,
-            deterministic_eval=deterministic_eval,
-        )
-    if isinstance(action_space, spaces.Box):
+    if isinstance(action_space, spaces.Box) and not isinstance(action_space, FlatAction):
         if mask_key is not None:
             raise ValueError(f"mask_key must be None for a Box of actions, got {mask_key!r}; a mask needs categories")
         return make_gaussian_policy(
@@ -73,14 +66,23 @@ def make_policy(
             initial_std=initial_std,
             deterministic_eval=deterministic_eval,
         )
-    if isinstance(action_space, spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+    if isinstance(action_space, FlatAction | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary):
+        trunk: ModuleWithVectorOutput = (
+            make_trunk(observation_space, hidden_sizes, activation)
+            if mask_key is None
+            else make_unmasked_trunk(observation_space, mask_key, hidden_sizes, activation)
+        )
+        if isinstance(action_space, FlatAction):
+            return make_flat_action_policy(
+                trunk,
+                observation_space,
+                action_space,
+                mask_key=mask_key,
+                initial_std=initial_std,
+                deterministic_eval=deterministic_eval,
+            )
         return make_categorical_policy(
-            observation_space,
-            action_space,
-            mask_key=mask_key,
-            hidden_sizes=hidden_sizes,
-            activation=activation,
-            deterministic_eval=deterministic_eval,
+            trunk, observation_space, action_space, mask_key=mask_key, deterministic_eval=deterministic_eval
         )
     raise ValueError(
         f"action_space must be a Box, Discrete, MultiDiscrete or MultiBinary, got {action_space}; "

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-from tianshou.utils.net.common import ActionReprNet
+from tianshou.utils.net.common import ActionReprNet, ModuleWithVectorOutput
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -24,12 +23,11 @@ __all__ = ["FlatActor", "FlatDistribution", "make_flat_action_policy"]
 
 
 def make_flat_action_policy(
+    trunk: ModuleWithVectorOutput,
     observation_space: gym.Space[object],
     action_space: FlatAction,
     *,
     mask_key: str | None,
-    hidden_sizes: Sequence[int],
-    activation: type[nn.Module],
     initial_std: float,
     deterministic_eval: bool,
 ) -> ProbabilisticActorPolicy:
@@ -39,14 +37,8 @@ def make_flat_action_policy(
     the environment wrapper's. See :func:`trpo_ts.policies.make_policy`.
     """
     check_real("initial_std", initial_std, 0.0, low_open=True)
-    actor = make_actor(
-        observation_space,
-        means=action_space.reals,
-        logits=int(action_space.nvec.sum()),
-        mask_key=mask_key,
-        hidden_sizes=hidden_sizes,
-        activation=activation,
-    )
+    logits = int(action_space.nvec.sum())
+    actor = make_actor(trunk, observation_space, means=action_space.reals, logits=logits, mask_key=mask_key)
     categorical = JointCategorical(action_space.nvec, masked=mask_key is not None) if len(action_space.nvec) else None
     return ProbabilisticActorPolicy(
         actor=FlatActor(actor, action_space.reals, initial_std),

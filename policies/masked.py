@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
-import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
@@ -18,48 +17,52 @@ from torch import Tensor, nn
 
 from trpo_ts.networks import initialise_orthogonal, make_trunk
 
-__all__ = ["MaskedActor", "WithoutMask", "make_actor"]
+__all__ = ["MaskedActor", "WithoutMask", "make_actor", "make_unmasked_trunk"]
+
+
+def make_unmasked_trunk(
+    observation_space: gym.Space[object], mask_key: str, hidden_sizes: Sequence[int], activation: type[nn.Module]
+) -> WithoutMask:
+    """Return a trunk that sees all of a Dict observation but the mask. See :func:`trpo_ts.networks.make_trunk`.
+
+    :raises ValueError: when there is no such key, or no other.
+    """
+    parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {}
+    rest = {key: part for key, part in parts.items() if key != mask_key}
+    if mask_key not in parts or not rest:
+        raise ValueError(
+            f"mask_key must be one of several keys of a Dict observation, got {mask_key!r} for {observation_space}; "
+            "let the environment return {'observation': ..., 'action_mask': ...}"
+        )
+    space = next(iter(rest.values())) if len(rest) == 1 else spaces.Dict(rest)
+    return WithoutMask(make_trunk(space, hidden_sizes, activation), tuple(rest))
 
 
 def make_actor(
+    trunk: ModuleWithVectorOutput,
     observation_space: gym.Space[object],
     *,
-    means: int,
     logits: int,
+    means: int = 0,
     mask_key: str | None,
-    hidden_sizes: Sequence[int],
-    activation: type[nn.Module],
 ) -> ActionReprNet[Any]:
     """Return a network from observations to means and logits side by side, ``(N, means + logits)``.
 
-    :param mask_key: the key of a Dict observation under which the mask of the logits is found; None masks nothing.
-    :raises ValueError: when there is no such mask, or not of the logits' number.
+    :param mask_key: the key of the observation under which the mask of the logits is found; None masks nothing.
+    :raises ValueError: when the mask has not one number for each logit.
     """
-    if mask_key is None:
-        trunk: ModuleWithVectorOutput = make_trunk(observation_space, hidden_sizes, activation)
-    else:
-        rest = _without_mask(observation_space, mask_key, logits)
-        space = next(iter(rest.values())) if len(rest) == 1 else spaces.Dict(rest)
-        trunk = WithoutMask(make_trunk(space, hidden_sizes, activation), tuple(rest))
     # Logits keep their gradient where probabilities vanish.
     actor = DiscreteActor(preprocess_net=trunk, action_shape=means + logits, softmax_output=False)
     initialise_orthogonal(actor, actor.last, head_gain=0.01)
-    return actor if mask_key is None else MaskedActor(actor, mask_key)
-
-
-def _without_mask(space: gym.Space[object], mask_key: str, logits: int) -> dict[str, gym.Space[object]]:
-    if not isinstance(space, spaces.Dict) or mask_key not in space.spaces or len(space.spaces) == 1:
-        raise ValueError(
-            f"mask_key must be a key of a Dict observation that has others, got {mask_key!r} for {space}; "
-            "let the environment return {'observation': ..., 'action_mask': ...}"
-        )
-    mask = space[mask_key]
-    if not isinstance(mask, spaces.Box | spaces.MultiBinary) or int(np.prod(mask.shape)) != logits:
+    if mask_key is None:
+        return actor
+    mask = cast(spaces.Dict, observation_space)[mask_key]
+    if not isinstance(mask, spaces.Box | spaces.MultiBinary) or math.prod(mask.shape) != logits:
         raise ValueError(
             f"observation_space[{mask_key!r}] must be a MultiBinary or Box with one number for each category of the "
             f"action, {logits} in all, got {mask}"
         )
-    return {key: part for key, part in space.spaces.items() if key != mask_key}
+    return MaskedActor(actor, mask_key, means)
 
 
 class WithoutMask(ModuleWithVectorOutput):
@@ -86,16 +89,17 @@ class MaskedActor(ActionReprNet[Any]):
 
     :param actor: the actor without a mask.
     :param mask_key: the observation's key of the mask, shape ``(N, logits)`` when flattened; 0 is invalid.
+    :param means: how many outputs before the logits are none.
     """
 
-    def __init__(self, actor: nn.Module, mask_key: str) -> None:
+    def __init__(self, actor: nn.Module, mask_key: str, means: int) -> None:
         super().__init__()
         self.actor = actor
         self.mask_key = mask_key
+        self.means = means
 
     def forward(self, obs: Any, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
         """Return the outputs and the actor's state."""
         outputs, state = self.actor(obs, state=state, info=info)
         invalid = torch.as_tensor(obs[self.mask_key], device=outputs.device).flatten(1) == 0
-        invalid = F.pad(invalid, (outputs.shape[-1] - invalid.shape[-1], 0), value=False)  # not the means
-        return outputs.masked_fill(invalid, -math.inf), state
+        return outputs.masked_fill(F.pad(invalid, (self.means, 0), value=False), -math.inf), state

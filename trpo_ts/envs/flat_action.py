@@ -114,6 +114,6 @@ def _build(space: gym.Space[Any], numbers: Iterator[Any], indices: Iterator[Any]
     shape = cast(tuple[int, ...], space.shape)
     if isinstance(space, spaces.Box):
         reals = np.fromiter(numbers, space.dtype, math.prod(shape)).reshape(shape)
-        return np.clip(reals, space.low, space.high)  # rounding may have gone past a bound
+        return np.asarray(np.clip(reals, space.low, space.high))  # rounding may have gone past a bound
     chosen = np.fromiter(indices, np.int64, math.prod(shape)).reshape(shape)
     return (chosen + space.start if isinstance(space, spaces.MultiDiscrete) else chosen).astype(space.dtype)

@@ -27,6 +27,15 @@ class FlattenAction(gym.ActionWrapper[Any, Any, Any], gym.utils.RecordConstructo
         super().__init__(env)
         self.action_space = FlatAction(env.action_space)
 
+    @property
+    def unwrapped(self) -> gym.Env[Any, Any]:
+        """This wrapper itself.
+
+        Tianshou's ``DummyVectorEnv`` tells collectors the action space of the unwrapped environment, which would be
+        the structured one. The base environment is ``wrapper.env.unwrapped``.
+        """
+        return self
+
     def action(self, action: np.ndarray) -> Any:
         """Return the structured action that the environment gets."""
         return cast(FlatAction, self.action_space).unflatten(action)
