@@ -53,8 +53,7 @@ class FlatAction(spaces.Box):
     def unflatten(self, action: np.ndarray) -> Any:
         """Return the structured action of a flat one, shape ``(reals + indices,)``."""
         reals, indices = np.split(np.asarray(action, dtype=np.float64), [self.reals])
-        unit = (np.clip(reals, -1.0, 1.0) + 1.0) / 2.0
-        numbers = np.where(self._bounded, self._low + self._width * unit, reals)
+        numbers = np.where(self._bounded, self._low + self._width * (reals + 1.0) / 2.0, reals)
         return _build(self.structure, iter(numbers), iter(indices.astype(np.int64)))
 
     def sample(self, mask: None = None, probability: None = None) -> np.ndarray:
@@ -114,6 +113,6 @@ def _build(space: gym.Space[Any], numbers: Iterator[Any], indices: Iterator[Any]
     shape = cast(tuple[int, ...], space.shape)
     if isinstance(space, spaces.Box):
         reals = np.fromiter(numbers, space.dtype, math.prod(shape)).reshape(shape)
-        return np.asarray(np.clip(reals, space.low, space.high))  # rounding may have gone past a bound
+        return np.asarray(np.clip(reals, space.low, space.high))
     chosen = np.fromiter(indices, np.int64, math.prod(shape)).reshape(shape)
     return (chosen + space.start if isinstance(space, spaces.MultiDiscrete) else chosen).astype(space.dtype)
