@@ -29,8 +29,13 @@ def make_categorical_policy(
     mask_key: str | None,
     deterministic_eval: bool,
 ) -> ProbabilisticActorPolicy:
-    """Return a policy whose network gives the logits of all choices. See :func:`trpo_ts.policies.make_policy`."""
+    """Return a policy whose network gives the logits of all choices. See :func:`trpo_ts.policies.make_policy`.
+
+    :raises ValueError: for a space without any choice.
+    """
     nvec, start = _choices(action_space)
+    if nvec.size == 0:
+        raise ValueError(f"action_space must hold at least one choice, got {action_space}")
     return CategoricalPolicy(
         actor=make_actor(trunk, observation_space, logits=int(nvec.sum()), mask_key=mask_key),
         dist_fn=JointCategorical(nvec, masked=mask_key is not None),
@@ -47,7 +52,7 @@ def _choices(space: spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary)
         return np.asarray(space.n), np.asarray(space.start)
     if isinstance(space, spaces.MultiBinary):
         return np.full(space.shape, 2), np.zeros(space.shape, dtype=np.int64)
-    return space.nvec, space.start
+    return space.nvec.astype(np.int64), space.start.astype(np.int64)
 
 
 class JointCategorical:
@@ -111,4 +116,4 @@ class CategoricalPolicy(ProbabilisticActorPolicy):
 
     def map_action_inverse(self, act: Any) -> np.ndarray:
         """Return the category indices for the environment's actions."""
-        return np.asarray(self._action_to_numpy(act) - self.start)
+        return np.asarray(self._action_to_numpy(act).astype(np.int64) - self.start)

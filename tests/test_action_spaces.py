@@ -32,6 +32,8 @@ CHOICES = {
     "equal": spaces.MultiDiscrete([3, 3]),
     "unequal": spaces.MultiDiscrete([2, 3, 5], start=[0, 10, -2], dtype=np.int32),
     "matrix": spaces.MultiDiscrete([[2, 3], [4, 1]]),
+    "wide bytes": spaces.MultiDiscrete([100, 120], start=[-100, 0], dtype=np.int8),
+    "unsigned": spaces.MultiDiscrete([2, 3], start=[7, 1], dtype=np.uint8),
     "bits": spaces.MultiBinary(3),
     "matrix of bits": spaces.MultiBinary((2, 2)),
 }

@@ -319,6 +319,7 @@ def test_observations_that_are_no_numbers_are_refused_with_the_mend(space: Any):
         (spaces.Dict({"a": BOUNDED}), "be a Box, Discrete, MultiDiscrete or MultiBinary", "FlattenAction"),
         (spaces.Tuple([DISCRETE]), "be a Box, Discrete, MultiDiscrete or MultiBinary", "FlattenAction"),
         (None, "be a Box, Discrete, MultiDiscrete or MultiBinary", "ProbabilisticActorPolicy"),
+        (spaces.MultiDiscrete([]), "hold at least one choice", ""),
         (spaces.Box(-1, 1, (2, 2)), "be a Box of floating-point vectors", "wrapper"),
         (spaces.Box(-1, 1, ()), "be a Box of floating-point vectors", "wrapper"),
         (spaces.Box(-1, 1, (0,)), "be a Box of floating-point vectors", "wrapper"),

@@ -98,7 +98,7 @@ def _categories(space: gym.Space[Any]) -> np.ndarray:
     if isinstance(space, spaces.Discrete):
         return np.array([space.n])
     if isinstance(space, spaces.MultiDiscrete):
-        return space.nvec.ravel()
+        return space.nvec.ravel().astype(np.int64)
     return np.full(space.shape, 2).ravel() if isinstance(space, spaces.MultiBinary) else np.zeros(0, np.int64)
 
 
