@@ -1,6 +1,8 @@
 """Policies for Tianshou 2: networks and action distributions for the supported spaces."""
 
+from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
+from trpo_ts.natural_gradient.product import Product
 from trpo_ts.policies.factory import make_policy
 from trpo_ts.policies.gaussian import diagonal_gaussian
 
-__all__ = ["diagonal_gaussian", "make_policy"]
+__all__ = ["MaskedCategorical", "Product", "diagonal_gaussian", "make_policy"]

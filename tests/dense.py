@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Beta, Categorical, Distribution, Independent, MultivariateNormal, Normal
 
+from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
 from trpo_ts.natural_gradient.problem import PolicyProblem
+from trpo_ts.natural_gradient.product import Product
+from trpo_ts.policies.categorical import JointCategorical
 
 Parts = tuple[Tensor, ...]
 
@@ -144,6 +147,29 @@ def _multi_categorical_quadrature(probabilities: Tensor) -> tuple[Tensor, Tensor
     return actions.unsqueeze(1), torch.cartesian_prod(first, second).prod(-1)
 
 
+def _unequal(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the probabilities of two components, of two and three categories."""
+    return logits[..., :2].softmax(-1), logits[..., 2:].softmax(-1)
+
+
+def _kl_unequal(old: Tensor, new: Tensor) -> Tensor:
+    return sum(kl_probabilities(p, q) for p, q in zip(_unequal(old), _unequal(new), strict=True))
+
+
+def _unequal_quadrature(logits: Tensor) -> tuple[Tensor, Tensor]:
+    first, second = _unequal(logits[0])
+    actions = torch.cartesian_prod(torch.arange(2), torch.arange(3))
+    return actions.unsqueeze(1), torch.cartesian_prod(first, second).prod(-1)
+
+
+def _mixed_quadrature(parts: Parts) -> tuple[Tensor, Tensor]:
+    reals, real_weights = _normal_quadrature(parts[:2])
+    indices, index_weights = _unequal_quadrature(parts[2])
+    pairs = torch.cartesian_prod(torch.arange(len(reals)), torch.arange(len(indices)))
+    actions = torch.cat([reals[pairs[:, 0]], indices[pairs[:, 1]].double()], dim=-1)
+    return actions, real_weights[pairs[:, 0]] * index_weights[pairs[:, 1]]
+
+
 def _bernoulli_quadrature(p: Tensor) -> tuple[Tensor, Tensor]:
     actions = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * p.shape[-1])
     return actions.unsqueeze(1), torch.where(actions == 1.0, p, 1 - p).prod(-1)
@@ -185,9 +211,37 @@ CATEGORICAL = Family(
     lambda old, new: kl_probabilities(old[0].softmax(-1), new[0].softmax(-1)),
     lambda parts: _categorical_quadrature(parts[0].softmax(-1)),
 )
+IMPOSSIBLE = torch.tensor([False, True, False, False, True])
+MASKED = Family(
+    "masked-categorical",
+    5,
+    lambda o: (o,),
+    lambda logits: MaskedCategorical(logits=logits.masked_fill(IMPOSSIBLE, -math.inf)),
+    lambda old, new: kl_probabilities(old[0][:, ~IMPOSSIBLE].softmax(-1), new[0][:, ~IMPOSSIBLE].softmax(-1)),
+    lambda parts: (torch.tensor([[0], [2], [3]]), parts[0][0, ~IMPOSSIBLE].softmax(-1)),
+)
+UNEQUAL = Family(
+    "unequal-multi-categorical",
+    5,
+    lambda o: (o,),
+    JointCategorical(np.array([2, 3])),
+    lambda old, new: _kl_unequal(old[0], new[0]),
+    lambda parts: _unequal_quadrature(parts[0]),
+)
+MIXED = Family(
+    "normal-and-unequal-multi-categorical",
+    9,
+    lambda o: (o[:, :2], torch.exp(0.5 * o[:, 2:4]), o[:, 4:]),
+    lambda loc, scale, logits: Product([Independent(Normal(loc, scale), 1), UNEQUAL.build(logits)]),
+    lambda old, new: kl_normal(old[:2], new[:2]) + _kl_unequal(old[2], new[2]),
+    _mixed_quadrature,
+)
 FAMILIES = [
     NORMAL,
     CATEGORICAL,
+    MASKED,
+    UNEQUAL,
+    MIXED,
     Family(
         "categorical-probs",
         4,

@@ -316,13 +316,10 @@ def test_observations_that_are_no_numbers_are_refused_with_the_mend(space: Any):
 @pytest.mark.parametrize(
     ("space", "must", "mend"),
     [
-        (spaces.MultiDiscrete([2, 3]), "be a Box or Discrete", "ProbabilisticActorPolicy"),
-        (spaces.MultiBinary(3), "be a Box or Discrete", "ProbabilisticActorPolicy"),
-        (spaces.Dict({"a": BOUNDED}), "be a Box or Discrete", "ProbabilisticActorPolicy"),
-        (spaces.Tuple([DISCRETE]), "be a Box or Discrete", "ProbabilisticActorPolicy"),
-        (None, "be a Box or Discrete", "ProbabilisticActorPolicy"),
-        (spaces.Discrete(3, start=1), "start at 0", "TransformAction"),
-        (spaces.Discrete(3, start=-1), "start at 0", "TransformAction"),
+        (spaces.Dict({"a": BOUNDED}), "be a Box, Discrete, MultiDiscrete or MultiBinary", "FlattenAction"),
+        (spaces.Tuple([DISCRETE]), "be a Box, Discrete, MultiDiscrete or MultiBinary", "FlattenAction"),
+        (None, "be a Box, Discrete, MultiDiscrete or MultiBinary", "ProbabilisticActorPolicy"),
+        (spaces.MultiDiscrete([]), "hold at least one choice", ""),
         (spaces.Box(-1, 1, (2, 2)), "be a Box of floating-point vectors", "wrapper"),
         (spaces.Box(-1, 1, ()), "be a Box of floating-point vectors", "wrapper"),
         (spaces.Box(-1, 1, (0,)), "be a Box of floating-point vectors", "wrapper"),

@@ -23,12 +23,12 @@ from trpo_ts.advantages import continues, explained_variance, normalised
 from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
-from trpo_ts.natural_gradient.distributions import check_divergence, check_joint
+from trpo_ts.natural_gradient.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
 from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
-from trpo_ts.natural_gradient.rows import Rows
+from trpo_ts.natural_gradient.rows import Rows, row_slices
 from trpo_ts.natural_gradient.surrogate import entropy_terms
 from trpo_ts.rollout import (
     ActionDistribution,
@@ -219,20 +219,24 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         )
 
     def _check_policy(self, batch: Any) -> None:
-        """Check on the first rows that the policy's distributions are such as an update can use.
+        """Check that the policy's distributions are such as an update can use.
 
         :raises ValueError: where they are not, before anything is changed.
         """
-        rows = slice(0, min(2, len(batch.act)))
+        distribution = ActionDistribution(self.policy)
+        count = len(batch.act)
         with torch.no_grad(), evaluation_mode(self.policy):
-            policy = ActionDistribution(self.policy)(batch.obs[rows], rows_of(batch.info, rows))
-        check_joint(policy, rows.stop, batch.act.shape[1:])
-        check_divergence(policy)
-        if self.ent_coef and entropy_terms(policy) is None:
-            raise ValueError(
-                f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
-                "the distribution has no entropy in closed form"
-            )
+            first = slice(0, min(2, count))
+            policy = distribution(batch.obs[first], rows_of(batch.info, first))
+            check_joint(policy, first.stop, batch.act.shape[1:])
+            check_divergence(policy)
+            if self.ent_coef and entropy_terms(policy) is None:
+                raise ValueError(
+                    f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
+                    "the distribution has no entropy in closed form"
+                )
+            for rows in row_slices(count, self.micro_batch_size) if is_discrete(policy) else ():
+                check_possible(distribution(batch.obs[rows], rows_of(batch.info, rows)), batch.act[rows], rows.start)
 
     def _add_returns_and_advantages(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray

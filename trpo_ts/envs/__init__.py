@@ -1,4 +1,4 @@
-"""Environments that come with the package; importing it registers ``PointMass1D-v0`` with Gymnasium."""
+"""Environments and wrappers of the package; importing it registers ``PointMass1D-v0`` with Gymnasium."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from trpo_ts.envs.flat_action import FlatAction
+from trpo_ts.envs.flatten_action import FlattenAction
 from trpo_ts.envs.point_mass import POINT_MASS_HORIZON, PointMass1DEnv
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ __all__ = [
     "POINT_MASS_BEST_RETURN",
     "POINT_MASS_HORIZON",
     "BestController",
+    "FlatAction",
+    "FlattenAction",
     "MeanReturn",
     "PointMass1DEnv",
     "evaluate",

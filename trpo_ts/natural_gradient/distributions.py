@@ -10,7 +10,7 @@ has a closed form. It is the Hessian of :math:`D_{KL}(p_z \| p_{z'})` with respe
 
 Two functions look a distribution up by its very type (a subclass may have another density): :func:`fisher_metric`
 and :func:`frozen`. A distribution that neither knows still works: its Fisher products come from the Hessian of the KL
-divergence instead.
+divergence instead. :func:`register_metric` and :func:`register_frozen` make another type known.
 """
 
 from __future__ import annotations
@@ -32,10 +32,17 @@ from torch.distributions import (
     MultivariateNormal,
     Normal,
     TransformedDistribution,
-    kl_divergence,
 )
 
-__all__ = ["FisherMetric", "check_divergence", "check_joint", "fisher_metric", "frozen", "in_double"]
+__all__ = [
+    "FisherMetric",
+    "categorical_metric",
+    "fisher_metric",
+    "frozen",
+    "in_double",
+    "register_frozen",
+    "register_metric",
+]
 
 
 @dataclass(frozen=True)
@@ -75,24 +82,37 @@ def frozen(distribution: Distribution) -> Distribution:
     return distribution if freeze is None else freeze(distribution)
 
 
-_T = TypeVar("_T", bound=Callable[[Any], Any])
+_Metric = TypeVar("_Metric", bound=Callable[[Any], FisherMetric | None])
+_Freeze = TypeVar("_Freeze", bound=Callable[[Any], Distribution])
 
 
-def _registered(table: dict[type[Distribution], Any], kind: type[Distribution]) -> Callable[[_T], _T]:
-    def register(function: _T) -> _T:
-        table[kind] = function
+def register_metric(kind: type[Distribution]) -> Callable[[_Metric], _Metric]:
+    """Return a decorator: the function gives the Fisher metric of distributions of exactly this type."""
+
+    def register(function: _Metric) -> _Metric:
+        _METRICS[kind] = function
         return function
 
     return register
 
 
-@_registered(_METRICS, Independent)
+def register_frozen(kind: type[Distribution]) -> Callable[[_Freeze], _Freeze]:
+    """Return a decorator: the function gives distributions of exactly this type as constants in float64."""
+
+    def register(function: _Freeze) -> _Freeze:
+        _FROZEN[kind] = function
+        return function
+
+    return register
+
+
+@register_metric(Independent)
 def _(distribution: Independent[Distribution]) -> FisherMetric | None:
     # The components are independent given z, so the joint matrix is block diagonal: the base's products stand.
     return fisher_metric(distribution.base_dist)
 
 
-@_registered(_METRICS, TransformedDistribution)
+@register_metric(TransformedDistribution)
 def _(distribution: TransformedDistribution) -> FisherMetric | None:
     # The same bijection of both policies changes neither KL divergence nor Fisher matrix. (torch's own divergence
     # refuses two policies whose transforms differ.)
@@ -101,25 +121,26 @@ def _(distribution: TransformedDistribution) -> FisherMetric | None:
     return None if metric is None else replace(metric, determine_density=False)
 
 
-@_registered(_METRICS, Normal)
+@register_metric(Normal)
 def _(distribution: Normal) -> FisherMetric:
     inverse_scale = 1 / distribution.scale.detach()
     return _diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale * math.sqrt(2)))
 
 
-@_registered(_METRICS, Laplace)
+@register_metric(Laplace)
 def _(distribution: Laplace) -> FisherMetric:
     inverse_scale = 1 / distribution.scale.detach()
     return _diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale))
 
 
-@_registered(_METRICS, Categorical)
-def _(distribution: Categorical) -> FisherMetric:
+@register_metric(Categorical)
+def categorical_metric(distribution: Categorical) -> FisherMetric:
+    """Return the Fisher metric of a categorical distribution in its normalised logits."""
     # torch keeps normalised logits: their tangents have zero mean under p, and diag(p) - p p^T acts as diag(p).
     return _diagonal_metric((distribution.logits, distribution.probs.detach().sqrt()))
 
 
-@_registered(_METRICS, Bernoulli)
+@register_metric(Bernoulli)
 def _(distribution: Bernoulli) -> FisherMetric:
     probabilities = distribution.probs.detach()
     return _diagonal_metric((distribution.logits, (probabilities * (1 - probabilities)).sqrt()))
@@ -137,7 +158,7 @@ def _diagonal_metric(*roots: tuple[Tensor, Tensor]) -> FisherMetric:
     )
 
 
-@_registered(_METRICS, Beta)
+@register_metric(Beta)
 def _(distribution: Beta) -> FisherMetric:
     alpha, beta = distribution.concentration1, distribution.concentration0
     shared = torch.polygamma(1, (alpha + beta).detach())
@@ -156,7 +177,7 @@ def _(distribution: Beta) -> FisherMetric:
     )
 
 
-@_registered(_METRICS, MultivariateNormal)
+@register_metric(MultivariateNormal)
 def _(distribution: MultivariateNormal) -> FisherMetric:
     # With S = L L^T and W = L^-1 dL, the tangent dL changes S by L (W + W^T) L^T, so that the quadratic form
     # 1/2 tr(S^-1 dS S^-1 dS) is 1/2 |W + W^T|^2, whose gradient with respect to dL is L^-T (W + W^T).
@@ -183,91 +204,45 @@ def in_double(tensor: Tensor) -> Tensor:
     return detached.double() if detached.is_floating_point() and detached.device.type != "mps" else detached
 
 
-@_registered(_FROZEN, Independent)
+@register_frozen(Independent)
 def _(distribution: Independent[Distribution]) -> Distribution:
     return Independent(frozen(distribution.base_dist), distribution.reinterpreted_batch_ndims, validate_args=False)
 
 
-@_registered(_FROZEN, TransformedDistribution)
+@register_frozen(TransformedDistribution)
 def _(distribution: TransformedDistribution) -> Distribution:
     base = frozen(distribution.base_dist)
     return TransformedDistribution(base, distribution.transforms, validate_args=False)
 
 
-@_registered(_FROZEN, Normal)
+@register_frozen(Normal)
 def _(distribution: Normal) -> Distribution:
     return Normal(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
 
 
-@_registered(_FROZEN, Laplace)
+@register_frozen(Laplace)
 def _(distribution: Laplace) -> Distribution:
     return Laplace(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
 
 
-@_registered(_FROZEN, Categorical)
+@register_frozen(Categorical)
 def _(distribution: Categorical) -> Distribution:
     return Categorical(logits=in_double(distribution.logits), validate_args=False)
 
 
-@_registered(_FROZEN, Bernoulli)
+@register_frozen(Bernoulli)
 def _(distribution: Bernoulli) -> Distribution:
     return Bernoulli(logits=in_double(distribution.logits), validate_args=False)
 
 
-@_registered(_FROZEN, Beta)
+@register_frozen(Beta)
 def _(distribution: Beta) -> Distribution:
     alpha, beta = distribution.concentration1, distribution.concentration0
     return Beta(in_double(alpha), in_double(beta), validate_args=False)
 
 
-@_registered(_FROZEN, MultivariateNormal)
+@register_frozen(MultivariateNormal)
 def _(distribution: MultivariateNormal) -> Distribution:
     return MultivariateNormal(
         in_double(distribution.loc), scale_tril=in_double(distribution.scale_tril), validate_args=False
     )
-
-
-def check_divergence(distribution: Distribution) -> None:
-    """Check that the distribution has a KL divergence from others of its kind.
-
-    :raises ValueError: when torch knows none.
-    """
-    try:
-        kl_divergence(distribution, distribution)
-    except NotImplementedError as error:
-        name = type(distribution).__name__
-        raise ValueError(
-            f"dist_fn must return a distribution with a KL divergence, got a {name} without; "
-            f"register one with torch.distributions.kl.register_kl({name}, {name})"
-        ) from error
-
-
-def check_joint(distribution: Distribution, n: int, action_shape: Sequence[int]) -> None:
-    """Check that there is one distribution per row, over whole actions.
-
-    :param distribution: the policy's distribution for ``n`` observations.
-    :param n: the number of observations.
-    :param action_shape: the shape of one action in the rollout.
-    :raises ValueError: when the distribution would give one log-probability per action component, as a plain
-        ``Normal`` does (KL divergences and ratios would be averaged over the components, and the real KL would
-        exceed ``max_kl``), or when it describes actions of another shape.
-    """
-    batch_shape, event_shape = tuple(distribution.batch_shape), tuple(distribution.event_shape)
-    name = type(distribution).__name__
-    if len(batch_shape) > 1 and batch_shape[0] == n:
-        raise ValueError(
-            f"dist_fn must return one joint distribution per observation, got a {name} with batch shape "
-            f"{batch_shape} for {n} observations; wrap it: "
-            f"torch.distributions.Independent(distribution, {len(batch_shape) - 1})"
-        )
-    if batch_shape != (n,):
-        raise ValueError(
-            f"dist_fn must return one distribution per observation, got a {name} with batch shape "
-            f"{batch_shape} for {n} observations"
-        )
-    if event_shape != tuple(action_shape):
-        raise ValueError(
-            f"policy and actions must match: the policy's {name} describes actions of shape {event_shape}, "
-            f"the rollout holds actions of shape {tuple(action_shape)}; build the policy for the "
-            "environment's action space"
-        )

@@ -40,12 +40,12 @@ def entropy_terms(distribution: Distribution) -> Tensor | None:
 
 
 def action_std_terms(distribution: Distribution) -> Tensor | None:
-    """Return the standard deviation for each row, averaged over the action's components, shape ``(N,)``.
+    """Return the standard deviation for each row, averaged over the components that have one, shape ``(N,)``.
 
-    None where the distribution implements none; not finite where it has none, as for categories.
+    None where the distribution implements none; not finite where no component has one, as for categories.
     """
     try:
         std = distribution.stddev
     except NotImplementedError:
         return None
-    return std.reshape(std.shape[0], -1).mean(dim=1)
+    return std.reshape(std.shape[0], -1).nanmean(dim=1)
