@@ -2,5 +2,6 @@
 
 from trpo_ts.policies.factory import make_policy
 from trpo_ts.policies.gaussian import diagonal_gaussian
+from trpo_ts.policies.recurrent import RecurrentActor, make_recurrent_policy
 
-__all__ = ["diagonal_gaussian", "make_policy"]
+__all__ = ["RecurrentActor", "diagonal_gaussian", "make_policy", "make_recurrent_policy"]
