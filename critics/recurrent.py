@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,4 +112,4 @@ def _numbers(obs: Any) -> Tensor:
     """Return observations, tensors or nested batches of such, as one vector of numbers each, shape ``(n, F)``."""
     if isinstance(obs, Batch):
         return torch.cat([_numbers(item) for _, item in sorted(obs.items())], dim=1)
-    return torch.as_tensor(obs).reshape(len(obs), -1).double()
+    return obs.reshape(len(obs), math.prod(obs.shape[1:])).double()
