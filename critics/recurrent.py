@@ -112,4 +112,5 @@ def _numbers(obs: Any) -> Tensor:
     """Return observations, tensors or nested batches of such, as one vector of numbers each, shape ``(n, F)``."""
     if isinstance(obs, Batch):
         return torch.cat([_numbers(item) for _, item in sorted(obs.items())], dim=1)
-    return obs.reshape(len(obs), math.prod(obs.shape[1:])).double()
+    numbers: Tensor = obs.reshape(len(obs), math.prod(obs.shape[1:])).double()
+    return numbers

@@ -1,4 +1,4 @@
-"""Environments, policies and rollouts in sequences, collected by Tianshou's own collector; what they are checked against."""
+"""Rollouts in sequences, collected by Tianshou's own collector, and what they are checked against."""
 
 from __future__ import annotations
 

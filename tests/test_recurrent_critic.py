@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -206,7 +207,7 @@ def test_minibatches_are_whole_sequences_and_together_all_rows(batch_size: int) 
     assert all(len(rows) >= batch_size for rows in seen)
     assert len(seen) > 1 or batch_size > 30
     for rows in seen:
-        for previous, row in zip(rows, rows[1:], strict=False):
+        for previous, row in pairwise(rows):
             assert row == previous + 1 or (row in starts and previous in ends)
         assert rows[0] in starts
         assert rows[-1] in ends

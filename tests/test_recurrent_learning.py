@@ -22,7 +22,7 @@ CUES, DELAY = 4, 6
 
 
 class Recall(gym.Env[np.ndarray, int]):
-    """One of four cues, then nothing, then a question; only the answer to the question counts, 1 where it is the cue."""
+    """One of four cues, then nothing, then a question; the answer to it pays 1 where it is the cue."""
 
     observation_space = spaces.Box(0.0, 1.0, (CUES + 1,), np.float32)
     action_space = spaces.Discrete(CUES)

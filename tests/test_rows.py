@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_parts_are_all_rows_in_their_order_and_cut_no_sequence(
         longer = size is not None and part.stop - part.start > size
         assert not longer or (sequenced and ((part.start < starts) & (starts < part.stop)).sum() == 0)
         assert not sequenced or part.start in starts
-    for part, following in zip(parts, parts[1:], strict=False):  # no part could have been joined to the next whole
+    for part, following in pairwise(parts):  # no part could have been joined to the next whole
         end = row_slices(count, 1, starts if sequenced else None)
         first = next(one for one in end if one.start == following.start)
         assert first.stop - part.start > (size or count)

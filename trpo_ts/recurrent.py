@@ -19,7 +19,7 @@ __all__ = ["GRU", "LSTM", "Cell", "RecurrentTrunk", "make_cell"]
 
 
 class Cell(nn.Module):
-    r"""A recurrent cell :math:`s_t = f(W x_t + b, s_{t-1})`, whose output leads its state, ``hidden_size`` numbers wide.
+    r"""A recurrent cell :math:`s_t = f(W x_t + b, s_{t-1})`; its output is the first part of its state.
 
     :param input_size: the width of :math:`x`.
     :param hidden_size: the width of the output.
