@@ -18,9 +18,13 @@ from sequenced import (
     problem_of,
     step_by_step,
 )
+from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, VectorReplayBuffer
-from tianshou.utils.net.continuous import RecurrentActorProb
+from tianshou.utils.net.common import Net
+from tianshou.utils.net.continuous import ContinuousActorProbabilistic, RecurrentActorProb
+from tianshou.utils.net.discrete import DiscreteActor
+from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 from torch.autograd.functional import hvp
 from torch.distributions import kl_divergence
@@ -34,7 +38,7 @@ from trpo_ts.natural_gradient.fisher import damped
 from trpo_ts.natural_gradient.kronecker import moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.policies import make_recurrent_policy
-from trpo_ts.recurrent import GRU, LSTM, make_cell
+from trpo_ts.recurrent import GRU, LSTM, RecurrentTrunk, make_cell
 from trpo_ts.rollout import ActionDistribution
 from trpo_ts.sequences import Sequences
 
@@ -143,6 +147,54 @@ def test_the_updated_policy_goes_on_from_the_state_it_had() -> None:
     update(algorithm, actor.buffer)
     actor.collect(5)
     assert torch.equal(actor.buffer.sample(0)[0].policy.hidden_state.before[::5], last)
+
+
+def test_episodes_collected_by_number_are_replayed_as_well() -> None:
+    """Environments that are done drop out one by one; rewards stand in for the behaviour's log-probabilities."""
+    policy = make_sequence_policy("lstm", discrete=False)
+    algorithm = make_trpo(policy, make_sequence_critic("lstm"))
+    actor = acting(policy)
+
+    def note(action_batch: Any, rollout_batch: Any) -> None:
+        rollout_batch.rew[:] = action_batch.dist.log_prob(torch.as_tensor(action_batch.act)).detach().numpy()
+
+    actor.collector._on_step_hook = note
+    with policy_within_training_step(policy):
+        actor.collector.collect(n_episode=10)
+    batch = preprocessed(algorithm, actor.buffer)
+    assert len(batch.sequences.starts) == 10
+    torch.testing.assert_close(batch.logp_old, torch.as_tensor(batch.rew), rtol=0, atol=1e-12)
+
+
+class OwnForward(ProbabilisticActorPolicy):
+    """A policy with a forward pass of its own."""
+
+    def forward(self, batch: Any, state: Any = None) -> Any:
+        return super().forward(batch, state)
+
+
+def test_policies_with_a_forward_pass_of_their_own_are_replayed_by_it() -> None:
+    plain = make_sequence_policy("gru", discrete=True)
+    policy = OwnForward(
+        actor=plain.actor, dist_fn=plain.dist_fn, action_space=DISCRETE, action_scaling=False, action_bound_method=None
+    )
+    actor = acting(policy)
+    behaviour = actor.collect(20)
+    algorithm = make_trpo(policy, make_sequence_critic("gru"))
+    torch.testing.assert_close(preprocessed(algorithm, actor.buffer).logp_old, behaviour, rtol=0, atol=1e-12)
+    assert update(algorithm, actor.buffer).step_size.mean > 0
+
+
+def test_the_trunk_serves_in_actors_of_tianshou_that_hand_its_state_through() -> None:
+    trunk = RecurrentTrunk(Net(state_shape=OBS_DIM, hidden_sizes=(8,)), make_cell("gru", 8, 8))
+    actor = DiscreteActor(preprocess_net=trunk, action_shape=4, softmax_output=False)
+    policy = DiscreteActorPolicy(actor=actor, action_space=DISCRETE)
+    collected = acting(policy)
+    algorithm = make_trpo(policy)
+    for _ in range(2):
+        behaviour = collected.collect(20)
+        torch.testing.assert_close(preprocessed(algorithm, collected.buffer).logp_old, behaviour, rtol=0, atol=1e-5)
+        assert update(algorithm, collected.buffer).step_size.mean > 0
 
 
 # Derivatives, against networks unrolled one row at a time
@@ -356,6 +408,16 @@ def test_a_buffer_without_states_is_refused() -> None:
     buffer = make_rollout(policy)
     with pytest.raises(ValueError, match=r"buffer must hold the policy's state .* got none"):
         update(make_trpo(policy), buffer)
+
+
+def test_an_actor_that_drops_its_trunks_state_is_refused() -> None:
+    """As Tianshou's own for continuous actions does: it would act from a zero state at every step."""
+    trunk = RecurrentTrunk(Net(state_shape=OBS_DIM, hidden_sizes=(8,)), make_cell("gru", 8, 8))
+    policy = make_actor_policy(actor=ContinuousActorProbabilistic(preprocess_net=trunk, action_shape=2, unbounded=True))
+    collected = acting(policy)
+    collected.collect(8)
+    with pytest.raises(ValueError, match=r"got none; .* whose actor must return the state of its trunk"):
+        update(make_trpo(policy), collected.buffer)
 
 
 def test_stacked_observations_are_refused() -> None:

@@ -240,6 +240,16 @@ def test_updates_fit_it(fit: Any) -> None:
     assert critic.training
 
 
+def test_beside_a_policy_without_memory() -> None:
+    actor = plain_acting()
+    critic = make_sequence_critic("gru")
+    algorithm = make_trpo(actor.policy, critic, critic_fit=GaussNewtonFit(), micro_batch_size=7)
+    before = parameters_of(critic)
+    actor.collect(15)
+    assert update(algorithm, actor.buffer).step_size.mean > 0
+    assert not same(before, critic)
+
+
 def test_a_shared_trunk_is_the_policys() -> None:
     torch.manual_seed(0)
     policy = make_sequence_policy("gru", discrete=True)

@@ -46,7 +46,7 @@ def policy_sequences(policy: nn.Module, batch: Any, ends: np.ndarray) -> Sequenc
     if not isinstance(state, Batch) or {"before", "after"} - set(state.get_keys()):
         raise ValueError(
             "buffer must hold the policy's state before and after each row, as batch.policy.hidden_state, got none; "
-            "collect with this policy and Tianshou's Collector"
+            "collect with Tianshou's Collector and this policy, whose actor must return the state of its trunk"
         )
     parameter = next(policy.parameters())
     before, after = (torch.as_tensor(state[key]).to(parameter) for key in ("before", "after"))
