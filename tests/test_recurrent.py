@@ -193,7 +193,9 @@ def test_the_trunk_serves_in_actors_of_tianshou_that_hand_its_state_through() ->
     algorithm = make_trpo(policy)
     for _ in range(2):
         behaviour = collected.collect(20)
-        torch.testing.assert_close(preprocessed(algorithm, collected.buffer).logp_old, behaviour, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            preprocessed(algorithm, collected.buffer).logp_old.float(), behaviour, rtol=0, atol=1e-5
+        )
         assert update(algorithm, collected.buffer).step_size.mean > 0
 
 
