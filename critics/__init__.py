@@ -5,5 +5,16 @@ from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.gauss_newton_fit import GaussNewtonFit
 from trpo_ts.critics.lbfgs_fit import LBFGSFit
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
+from trpo_ts.critics.recurrent import RecurrentCritic, make_recurrent_critic
 
-__all__ = ["CriticFit", "CriticTask", "GaussNewtonFit", "LBFGSFit", "MinibatchFit", "OptimizerFit", "make_critic"]
+__all__ = [
+    "CriticFit",
+    "CriticTask",
+    "GaussNewtonFit",
+    "LBFGSFit",
+    "MinibatchFit",
+    "OptimizerFit",
+    "RecurrentCritic",
+    "make_critic",
+    "make_recurrent_critic",
+]

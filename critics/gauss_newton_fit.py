@@ -18,6 +18,7 @@ from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import Moments, moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.natural_gradient.rows import evenly_spaced, row_slices
+from trpo_ts.sequences import sequence_starts
 
 __all__ = ["GaussNewtonFit"]
 
@@ -115,7 +116,7 @@ class _ValueProblem:
         self.parameters = FlatParameters(task.critic, only=task.own)
         self._task = task
         count = len(task.returns)
-        self._parts = row_slices(count, task.micro_batch_size)
+        self._parts = row_slices(count, task.micro_batch_size, sequence_starts(task.obs))
         self._weights: list[float] = [(rows.stop - rows.start) / count for rows in self._parts]
 
     def error(self, theta: Tensor) -> float:
@@ -143,7 +144,7 @@ class _ValueProblem:
     def moments(self, theta: Tensor, kfac: KFAC) -> Moments:
         """Return the second moments of a Kronecker-factored model of H, from evenly spaced samples."""
         count = len(self._task.returns)
-        rows = evenly_spaced(min(kfac.samples, count), count, theta.device)
+        rows = evenly_spaced(min(kfac.samples, count), count, theta.device, sequence_starts(self._task.obs))
         with torch.enable_grad():
             trace = self.parameters.trace(theta.detach().requires_grad_(True), self._task.obs[rows])
             return moments_of(trace, _values_metric(trace.output.flatten()), coupled=kfac.coupled)

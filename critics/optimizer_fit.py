@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from trpo_ts.checks import check_integer
 from trpo_ts.critics.fit import CriticTask, reported
+from trpo_ts.natural_gradient.rows import row_slices
+from trpo_ts.sequences import sequence_starts
 
 __all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient", "optimizer_fit"]
 
@@ -93,13 +95,14 @@ def optimizer_fit(
     :param returns: the targets, shape ``(N,)``.
     :param iterations: steps on each minibatch; with 0 the losses are only measured.
     :param batch_size: rows of a minibatch, shuffled, a smaller last one merged into the one before; None is all.
+        Sequences are shuffled and taken as wholes, one at least.
     :param micro_batch_size: rows per pass; the gradient of a minibatch is accumulated over the passes.
     :return: for each minibatch the loss at its last step; a loss that is not finite counts as the largest float32.
     """
     task = CriticTask(critic, optimizer, obs, returns, micro_batch_size)
     own, losses = task.own, []
     with _fused(optimizer), torch.set_grad_enabled(iterations > 0):
-        for rows in _minibatches(len(returns), batch_size):
+        for rows in _minibatches(len(returns), batch_size, sequence_starts(obs)):
             loss = math.inf
             for step in range(max(iterations, 1)):
                 optimizer.zero_grad()
@@ -132,13 +135,11 @@ def _fused(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], rows: Tensor | slice) -> float:
     """Add the gradient of a minibatch's mean squared error to ``own``, part by part, and return the error."""
-    targets = task.returns[rows]
+    obs, targets = task.obs[rows], task.returns[rows]
     count = len(targets)
-    size = task.micro_batch_size or count
     total = 0.0
-    for i in range(0, count, size):
-        part = rows[i : i + size] if isinstance(rows, Tensor) else slice(i, min(i + size, count))
-        loss = F.mse_loss(task.critic(task.obs[part]).flatten(), targets[i : i + size], reduction="sum") / count
+    for part in row_slices(count, task.micro_batch_size, sequence_starts(obs)):
+        loss = F.mse_loss(task.critic(obs[part]).flatten(), targets[part], reduction="sum") / count
         if loss.requires_grad and own:
             loss.backward(inputs=own)
         total += float(loss.detach())
@@ -151,11 +152,27 @@ def _gradients_are_finite(parameters: Sequence[nn.Parameter]) -> bool:
     return math.isfinite(sum(float(gradient.dot(gradient)) for gradient in gradients))
 
 
-def _minibatches(count: int, batch_size: int | None) -> Iterator[Tensor | slice]:
+def _minibatches(count: int, batch_size: int | None, starts: Tensor | None) -> Iterator[Tensor | slice]:
     if batch_size is None or batch_size >= count:
         yield slice(0, count)
-        return
-    order = torch.randperm(count)
-    full = count // batch_size
-    for i in range(full):
-        yield order[i * batch_size : (i + 1) * batch_size if i < full - 1 else count]
+    elif starts is None:
+        order = torch.randperm(count)
+        full = count // batch_size
+        for i in range(full):
+            yield order[i * batch_size : (i + 1) * batch_size if i < full - 1 else count]
+    else:
+        yield from _sequence_minibatches(count, batch_size, starts)
+
+
+def _sequence_minibatches(count: int, batch_size: int, starts: Tensor) -> Iterator[Tensor]:
+    """Cut the shuffled sequences where ``batch_size`` rows are reached, and as many are left."""
+    sequences = torch.arange(count, device=starts.device).tensor_split(starts[1:].cpu())
+    minibatch: list[Tensor] = []
+    taken = 0
+    for i in torch.randperm(len(sequences)).tolist():
+        minibatch.append(sequences[i])
+        taken += len(sequences[i])
+        if sum(map(len, minibatch)) >= batch_size and count - taken >= batch_size:
+            yield torch.cat(minibatch)
+            minibatch = []
+    yield torch.cat(minibatch)

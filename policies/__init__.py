@@ -4,5 +4,13 @@ from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
 from trpo_ts.natural_gradient.product import Product
 from trpo_ts.policies.factory import make_policy
 from trpo_ts.policies.gaussian import diagonal_gaussian
+from trpo_ts.policies.recurrent import RecurrentActor, make_recurrent_policy
 
-__all__ = ["MaskedCategorical", "Product", "diagonal_gaussian", "make_policy"]
+__all__ = [
+    "MaskedCategorical",
+    "Product",
+    "RecurrentActor",
+    "diagonal_gaussian",
+    "make_policy",
+    "make_recurrent_policy",
+]

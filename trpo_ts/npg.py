@@ -12,17 +12,18 @@ from tianshou.algorithm.algorithm_base import TrainingStats
 from tianshou.algorithm.modelfree.a2c import ActorCriticOnPolicyAlgorithm
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import OptimizerFactory
-from tianshou.data import ReplayBuffer, SequenceSummaryStats
+from tianshou.data import Batch, ReplayBuffer, SequenceSummaryStats
 from tianshou.data.types import BatchWithAdvantagesProtocol, RolloutBatchProtocol
 from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from trpo_ts.advantages import continues, explained_variance, normalised
+from trpo_ts.advantages import explained_variance, normalised
 from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
+from trpo_ts.critics.recurrent import RecurrentCritic
 from trpo_ts.natural_gradient.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
 from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.kfac import KFAC
@@ -30,17 +31,19 @@ from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
 from trpo_ts.natural_gradient.rows import Rows, row_slices
 from trpo_ts.natural_gradient.surrogate import entropy_terms
+from trpo_ts.replay import episode_ends, policy_sequences, replayed_values
 from trpo_ts.rollout import (
     ActionDistribution,
     as_tensors,
     check_finite,
     evaluation_mode,
     restored_modes,
+    rollout_values,
     rows_of,
-    state_values,
     twice_differentiable,
     without_validation,
 )
+from trpo_ts.sequences import Sequences
 from trpo_ts.state import load_return_statistics, plain, return_statistics
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields
 from trpo_ts.trust_region import PolicyStep, SolverSettings, natural_gradient_step
@@ -167,6 +170,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         batch.obs = as_tensors(batch.obs, parameter.device, parameter.dtype)
         batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
         batch.act = as_tensors(batch.act, parameter.device, parameter.dtype)
+        batch.sequences = policy_sequences(self.policy, batch, episode_ends(batch, buffer, indices))
         self._check_policy(batch)
         batch = self._add_returns_and_advantages(batch, buffer, indices)
         batch.adv = batch.adv.to(parameter.device, parameter.dtype)
@@ -201,10 +205,10 @@ class NPG(ActorCriticOnPolicyAlgorithm):
 
     def _policy_problem(self, batch: Any, parameters: FlatParameters) -> PolicyProblem:
         def distribution_at(theta: Tensor, rows: Rows) -> Distribution:
-            return cast(Distribution, parameters.call(theta, batch.obs[rows], rows_of(batch.info, rows)))
+            return cast(Distribution, parameters.call(theta, *_policy_inputs(batch, rows)))
 
         def trace_at(theta: Tensor, rows: Rows) -> Trace:
-            return parameters.trace(theta, batch.obs[rows], rows_of(batch.info, rows))
+            return parameters.trace(theta, *_policy_inputs(batch, rows))
 
         return PolicyProblem(
             distribution_at,
@@ -216,6 +220,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
             fisher_subsampling=self.fisher_subsampling,
             trace=None if self.preconditioner is None else trace_at,
             kfac=self.preconditioner,
+            starts=None if batch.sequences is None else batch.sequences.starts,
         )
 
     def _check_policy(self, batch: Any) -> None:
@@ -227,7 +232,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         count = len(batch.act)
         with torch.no_grad(), evaluation_mode(self.policy):
             first = slice(0, min(2, count))
-            policy = distribution(batch.obs[first], rows_of(batch.info, first))
+            policy = distribution(*_policy_inputs(batch, first))
             check_joint(policy, first.stop, batch.act.shape[1:])
             check_divergence(policy)
             if self.ent_coef and entropy_terms(policy) is None:
@@ -236,17 +241,18 @@ class NPG(ActorCriticOnPolicyAlgorithm):
                     "the distribution has no entropy in closed form"
                 )
             for rows in row_slices(count, self.micro_batch_size) if is_discrete(policy) else ():
-                check_possible(distribution(batch.obs[rows], rows_of(batch.info, rows)), batch.act[rows], rows.start)
+                check_possible(distribution(*_policy_inputs(batch, rows)), batch.act[rows], rows.start)
 
     def _add_returns_and_advantages(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
-        count = len(batch.rew)
-        values = state_values(self.critic, batch.obs, count, self.max_batchsize)
-        reused = continues(batch.obs, batch.obs_next)
-        others = np.flatnonzero(~reused)
-        next_values = values.roll(-1)
-        next_values[others] = state_values(self.critic, batch.obs_next[others], len(others), self.max_batchsize)
+        if isinstance(self.critic, RecurrentCritic):
+            batch.critic_obs, values, next_values = replayed_values(
+                self.critic, batch, buffer, indices, self.max_batchsize
+            )
+        else:
+            batch.critic_obs = batch.obs
+            values, next_values = rollout_values(self.critic, batch.obs, batch.obs_next, self.max_batchsize)
         scale = np.sqrt(self.ret_rms.var + self._eps) if self.return_scaling else 1.0
         returns, adv = self.compute_episodic_return(
             batch,
@@ -266,7 +272,7 @@ class NPG(ActorCriticOnPolicyAlgorithm):
 
     def _fit_critic(self, batch: Any, batch_size: int | None) -> list[float]:
         fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
-        task = CriticTask(self.critic, self.optim._optim, batch.obs, batch.returns, self.micro_batch_size)
+        task = CriticTask(self.critic, self.optim._optim, batch.critic_obs, batch.returns, self.micro_batch_size)
         return fit.fit(task)
 
     def _training_stats(
@@ -341,6 +347,12 @@ class NPG(ActorCriticOnPolicyAlgorithm):
         except Exception:
             super().load_state_dict(before)  # a failed load leaves the algorithm as it was
             raise
+
+
+def _policy_inputs(batch: Any, rows: Rows) -> tuple[Any, Batch, Sequences | None]:
+    """Return the arguments of :class:`ActionDistribution` for rows of the rollout."""
+    sequences = None if batch.sequences is None else batch.sequences[rows]
+    return batch.obs[rows], rows_of(batch.info, rows), sequences
 
 
 class _OwnParameters(nn.Module):

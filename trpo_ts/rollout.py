@@ -15,6 +15,7 @@ from torch.backends import cudnn
 from torch.distributions import Distribution
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from trpo_ts.advantages import continues
 from trpo_ts.natural_gradient.rows import row_slices
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "as_tensors",
     "check_finite",
     "evaluation_mode",
+    "rollout_values",
     "rows_of",
     "state_values",
     "twice_differentiable",
@@ -100,6 +102,19 @@ def state_values(critic: nn.Module, obs: Any, count: int, max_batchsize: int) ->
     return torch.cat(parts)
 
 
+def rollout_values(critic: nn.Module, obs: Any, obs_next: Any, max_batchsize: int) -> tuple[Tensor, Tensor]:
+    """Return V(s) and V(s') of each row, both of shape ``(N,)``, from observations and next observations.
+
+    :raises ValueError: see :func:`state_values`.
+    """
+    reused = continues(obs, obs_next)
+    others = np.flatnonzero(~reused)
+    values = state_values(critic, obs, len(reused), max_batchsize)
+    next_values = values.roll(-1)
+    next_values[others] = state_values(critic, obs_next[others], len(others), max_batchsize)
+    return values, next_values
+
+
 class ActionDistribution(nn.Module):
     r"""The policy as a map from observations to action distributions, :math:`s \mapsto \pi(\cdot|s)`.
 
@@ -111,12 +126,15 @@ class ActionDistribution(nn.Module):
         self.policy = policy
         self._samples = type(policy).forward is not ProbabilisticActorPolicy.forward
 
-    def forward(self, obs: Any, info: Any) -> Distribution:
-        """Return the action distributions for ``obs``, with the rollout's ``info`` for policies that read it."""
+    def forward(self, obs: Any, info: Any, state: Any = None) -> Distribution:
+        """Return the action distributions for ``obs``, with the rollout's ``info`` for policies that read it.
+
+        A policy with a memory takes ``obs`` up from ``state``, the rows' :class:`trpo_ts.sequences.Sequences`.
+        """
         if self._samples:  # a policy with its own forward pass decides there what its distribution is
             with torch.random.fork_rng():
-                return cast(Distribution, self.policy(Batch(obs=obs, info=info)).dist)
-        dist_input, _ = self.policy.actor(obs, state=None, info=info)
+                return cast(Distribution, self.policy(Batch(obs=obs, info=info), state).dist)
+        dist_input, _ = self.policy.actor(obs, state=state, info=info)
         return self.policy.dist_fn(dist_input)
 
 

@@ -75,6 +75,7 @@ class PolicyProblem:
         (arXiv:1502.05477, appendix C, uses a tenth); they are evenly spaced, so no random number is drawn.
     :param trace: like ``distribution``, and records the layers; given where a Kronecker-factored model is wanted.
     :param kfac: the choice of that model.
+    :param starts: where sequences of rows begin that depend on each other; see :func:`row_slices`.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class PolicyProblem:
         fisher_subsampling: float = 1.0,
         trace: Callable[[Tensor, Rows], Trace] | None = None,
         kfac: KFAC | None = None,
+        starts: Tensor | None = None,
     ) -> None:
         self._distribution = distribution
         self._trace = trace
@@ -97,9 +99,10 @@ class PolicyProblem:
         self.act, self.adv = act, adv
         self.ent_coef = ent_coef
         self.count = len(adv)
-        self._parts = row_slices(self.count, micro_batch_size)
-        self._fisher_parts = _fisher_parts(self._parts, self.count, fisher_subsampling, adv.device)
         self._kfac = kfac
+        self._starts = starts
+        self._parts = row_slices(self.count, micro_batch_size, starts)
+        self._fisher_parts = self._parts_of_share(fisher_subsampling, micro_batch_size)
         self._at_once = len(self._parts) == 1 and self._parts == self._fisher_parts
         self._first = self._with_graph(theta_old, self._parts[0]) if self._at_once else None
         with torch.no_grad():
@@ -178,11 +181,20 @@ class PolicyProblem:
         with torch.enable_grad():
             return leaf, self._distribution(leaf, rows)
 
+    def _parts_of_share(self, fraction: float, size: int | None) -> list[Rows]:
+        """Return that share of the rows, at least one, in parts as :func:`row_slices` cuts them."""
+        if fraction == 1.0:
+            return list(self._parts)
+        rows = evenly_spaced(max(1, round(fraction * self.count)), self.count, self.adv.device, self._starts)
+        starts = None if self._starts is None else torch.isin(rows, self._starts).nonzero().flatten()
+        return [rows[part] for part in row_slices(len(rows), size, starts)]
+
     def _moments(self, theta: Tensor) -> Moments | None:
         if self._trace is None or self._kfac is None:
             return None
         with torch.enable_grad():
-            trace = self._trace(theta, evenly_spaced(min(self._kfac.samples, self.count), self.count, theta.device))
+            chosen = min(self._kfac.samples, self.count)
+            trace = self._trace(theta, evenly_spaced(chosen, self.count, theta.device, self._starts))
             metric = fisher_metric(trace.output)
         if metric is None or not trace.layers:
             return None
@@ -257,11 +269,3 @@ class PolicyProblem:
 
 def _length(rows: Rows) -> int:
     return rows.stop - rows.start if isinstance(rows, slice) else len(rows)
-
-
-def _fisher_parts(parts: list[slice], count: int, fraction: float, device: torch.device) -> list[Rows]:
-    """Return the given part of the rows, at least one, in pieces no larger than the given ones."""
-    if fraction == 1.0:
-        return list(parts)
-    rows = evenly_spaced(max(1, round(fraction * count)), count, device)
-    return list(rows.split(parts[0].stop - parts[0].start))
