@@ -1,4 +1,4 @@
-"""Imports point one way: mathematics <- trust-region step <- algorithms <- diagnostics."""
+"""Imports point one way: mathematics <- trust-region step <- algorithms <- diagnostics, checkpoints, training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"trpo_ts": "trpo_ts", "policies": "trpo_ts.policies", "critics": "trpo_ts.critics"}
+
+ABOVE = ("trpo_ts.checkpoints", "trpo_ts.training")
 
 
 def modules() -> dict[str, Path]:
@@ -53,7 +55,9 @@ def forbidden(module: str) -> tuple[str, ...]:
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_imports_point_one_way(module):
     own_package = "trpo_ts.natural_gradient"
+    above = () if module.startswith(ABOVE) else ABOVE
     for name in imports(modules()[module]):
+        assert not name.startswith(above), f"{module} imports {name}"
         if module.startswith(own_package) and name.startswith(own_package):
             continue
         assert not name.startswith(forbidden(module)), f"{module} imports {name}"

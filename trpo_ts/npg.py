@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
 import torch
 from tianshou.algorithm.algorithm_base import TrainingStats
-from tianshou.algorithm.modelfree.a2c import ActorCriticOnPolicyAlgorithm
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import OptimizerFactory
 from tianshou.data import Batch, ReplayBuffer, SequenceSummaryStats
@@ -44,14 +42,14 @@ from trpo_ts.rollout import (
     without_validation,
 )
 from trpo_ts.sequences import Sequences
-from trpo_ts.state import load_return_statistics, plain, return_statistics
+from trpo_ts.state import ActorCriticWithState
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields
 from trpo_ts.trust_region import PolicyStep, SolverSettings, natural_gradient_step
 
 __all__ = ["NPG"]
 
 
-class NPG(ActorCriticOnPolicyAlgorithm):
+class NPG(ActorCriticWithState):
     r"""Natural Policy Gradient: :math:`\theta \leftarrow \theta + \eta\,(F + cI)^{-1} \nabla_\theta L(\theta)`.
 
     Kakade 2001, *A Natural Policy Gradient*. The policy step uses the whole rollout; ``batch_size`` of the
@@ -291,62 +289,8 @@ class NPG(ActorCriticOnPolicyAlgorithm):
 
     def _create_optimizer(
         self, module: nn.Module, factory: OptimizerFactory, max_grad_norm: float | None = None
-    ) -> ActorCriticOnPolicyAlgorithm.Optimizer:
+    ) -> ActorCriticWithState.Optimizer:
         return super()._create_optimizer(_OwnParameters(module, self.policy), factory, max_grad_norm)
-
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return what, beside parameters and optimiser moments, changes a later update."""
-        return {
-            "ret_rms": return_statistics(self.ret_rms),
-            "lr_schedulers": [plain(scheduler.state_dict()) for scheduler in self.lr_schedulers],
-        }
-
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Set what :meth:`get_extra_state` returned.
-
-        :raises ValueError: when the number of learning-rate schedules differs.
-        """
-        if len(state["lr_schedulers"]) != len(self.lr_schedulers):
-            raise ValueError(
-                f"state_dict must hold {len(self.lr_schedulers)} learning-rate schedule(s), "
-                f"got {len(state['lr_schedulers'])}; build the algorithm with the optimiser it was saved with"
-            )
-        load_return_statistics(self.ret_rms, state["ret_rms"])
-        for scheduler, scheduler_state in zip(self.lr_schedulers, state["lr_schedulers"], strict=True):
-            scheduler.load_state_dict(copy.deepcopy(scheduler_state))
-
-    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
-        """Return everything that changes a later update, as tensors and plain numbers."""
-        state = super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
-        key = prefix + self._STATE_DICT_KEY_OPTIMIZERS
-        state[key] = plain(state[key])
-        return state
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load a state of this class, or a plain Tianshou NPG's or TRPO's, and leave ``state_dict`` untouched.
-
-        A plain Tianshou state has no return statistics and no schedule: the present ones stay.
-
-        :raises ValueError: when the optimisers' states are missing.
-        :raises RuntimeError: when parameters are missing, unexpected or of another shape.
-        """
-        if self._STATE_DICT_KEY_OPTIMIZERS not in state_dict:
-            raise ValueError(
-                f"state_dict must hold {self._STATE_DICT_KEY_OPTIMIZERS!r}, got the keys {list(state_dict)[:5]}...; "
-                "save algorithm.state_dict(), not the policy's"
-            )
-        before = copy.deepcopy(self.state_dict())
-        # The optimiser would otherwise go on in the caller's own moment tensors.
-        state = {
-            **state_dict,
-            self._STATE_DICT_KEY_OPTIMIZERS: copy.deepcopy(state_dict[self._STATE_DICT_KEY_OPTIMIZERS]),
-        }
-        state.setdefault("_extra_state", self.get_extra_state())
-        try:
-            return super().load_state_dict(state, strict=strict, assign=assign)
-        except Exception:
-            super().load_state_dict(before)  # a failed load leaves the algorithm as it was
-            raise
 
 
 def _policy_inputs(batch: Any, rows: Rows) -> tuple[Any, Batch, Sequences | None]:

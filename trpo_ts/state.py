@@ -2,12 +2,78 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tianshou.utils import RunningMeanStd
+from tianshou.algorithm.modelfree.a2c import ActorCriticOnPolicyAlgorithm
 
-__all__ = ["load_return_statistics", "plain", "return_statistics"]
+__all__ = ["ActorCriticWithState", "plain"]
+
+
+class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
+    """Tianshou's actor-critic with a ``state_dict()`` that holds everything that changes a later update."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what, beside parameters and optimiser moments, changes a later update."""
+        return {
+            "ret_rms": {
+                "mean": float(self.ret_rms.mean),
+                "var": float(self.ret_rms.var),
+                "count": int(self.ret_rms.count),
+            },
+            "lr_schedulers": [plain(scheduler.state_dict()) for scheduler in self.lr_schedulers],
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Set what :meth:`get_extra_state` returned.
+
+        :raises ValueError: when the number of learning-rate schedules differs.
+        """
+        if len(state["lr_schedulers"]) != len(self.lr_schedulers):
+            raise ValueError(
+                f"state_dict must hold {len(self.lr_schedulers)} learning-rate schedule(s), "
+                f"got {len(state['lr_schedulers'])}; build the algorithm with the optimiser it was saved with"
+            )
+        returns = state["ret_rms"]
+        self.ret_rms.mean, self.ret_rms.var = np.float64(returns["mean"]), np.float64(returns["var"])
+        self.ret_rms.count = int(returns["count"])
+        for scheduler, scheduler_state in zip(self.lr_schedulers, state["lr_schedulers"], strict=True):
+            scheduler.load_state_dict(copy.deepcopy(scheduler_state))
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """Return everything that changes a later update, as tensors and plain numbers."""
+        state = super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
+        key = prefix + self._STATE_DICT_KEY_OPTIMIZERS
+        state[key] = plain(state[key])
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load a state of this class, or a plain Tianshou NPG's or TRPO's, and leave ``state_dict`` untouched.
+
+        A plain Tianshou state has no return statistics and no schedule: the present ones stay.
+
+        :raises ValueError: when the optimisers' states are missing.
+        :raises RuntimeError: when parameters are missing, unexpected or of another shape.
+        """
+        if self._STATE_DICT_KEY_OPTIMIZERS not in state_dict:
+            raise ValueError(
+                f"state_dict must hold {self._STATE_DICT_KEY_OPTIMIZERS!r}, got the keys {list(state_dict)[:5]}...; "
+                "save algorithm.state_dict(), not the policy's"
+            )
+        before = copy.deepcopy(self.state_dict())
+        # The optimiser would otherwise go on in the caller's own moment tensors.
+        state = {
+            **state_dict,
+            self._STATE_DICT_KEY_OPTIMIZERS: copy.deepcopy(state_dict[self._STATE_DICT_KEY_OPTIMIZERS]),
+        }
+        state.setdefault("_extra_state", self.get_extra_state())
+        try:
+            return super().load_state_dict(state, strict=strict, assign=assign)
+        except Exception:
+            super().load_state_dict(before)  # a failed load leaves the algorithm as it was
+            raise
 
 
 def plain(value: Any) -> Any:
@@ -21,18 +87,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(plain(item) for item in value)
     return value.item() if isinstance(value, np.generic) else value
-
-
-def return_statistics(statistics: RunningMeanStd) -> dict[str, float | int]:
-    """Return the running statistics of the returns."""
-    return {
-        "mean": float(statistics.mean),
-        "var": float(statistics.var),
-        "count": int(statistics.count),
-    }
-
-
-def load_return_statistics(statistics: RunningMeanStd, state: dict[str, Any]) -> None:
-    """Set running statistics to those that :func:`return_statistics` gave."""
-    statistics.mean, statistics.var = np.float64(state["mean"]), np.float64(state["var"])
-    statistics.count = int(state["count"])

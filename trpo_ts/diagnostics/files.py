@@ -1,15 +1,16 @@
-"""Files that are either wholly written or not touched."""
+"""Text and JSON files that are either wholly written or not touched."""
 
 __all__ = ["atomic_write_text", "write_json"]
 
 import json
 import math
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from trpo_ts.files import atomic_write
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -19,21 +20,7 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> Path:
 
     :return: the path written.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is only atomic within one file system. Opened by name rather than
-    # with `tempfile`, whose files are readable by their owner alone.
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    return target
+    return atomic_write(path, text.encode("utf-8"))
 
 
 def write_json(path: str | os.PathLike[str], mapping: Mapping[str, object]) -> Path:

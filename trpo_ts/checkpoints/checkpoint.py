@@ -1,0 +1,157 @@
+"""Save and load a learner, or the whole run that it stands in."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
+from tianshou.data import BaseCollector
+from tianshou.env import BaseVectorEnv
+from tianshou.trainer import OnPolicyTrainer
+
+from trpo_ts.checkpoints.collectors import (
+    check_collector_state,
+    collector_state,
+    observation_statistics,
+    set_collector_state,
+    set_observation_statistics,
+)
+from trpo_ts.checkpoints.files import read_file, write_file
+from trpo_ts.checkpoints.generators import generator_states, set_generator_states
+from trpo_ts.checkpoints.packing import pack, unpack
+from trpo_ts.checkpoints.progress import progress_of, set_progress
+
+__all__ = ["learner_state", "load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    algorithm: OnPolicyAlgorithm[Any],
+    envs: BaseVectorEnv | None = None,
+    trainer: OnPolicyTrainer | None = None,
+    steps_in_epoch: int | None = None,
+) -> Path:
+    """Write a checkpoint so that the file is either whole or as it was.
+
+    It always holds the algorithm's ``state_dict()``; with environments, also the running statistics of a
+    ``VectorEnvNormObs`` around them, without which the networks are of no use; with a trainer, also its counters and
+    best score, its collectors with the episodes that run in them, and the random generators.
+
+    :param path: the file; missing folders are made.
+    :param algorithm: the algorithm.
+    :param envs: the training environments; None takes those of the trainer, if there is one.
+    :param trainer: the trainer, between two epochs; :class:`trpo_ts.checkpoints.ResumableTrainer` also saves within.
+    :param steps_in_epoch: see :func:`trpo_ts.checkpoints.progress.progress_of`.
+    :return: the path written.
+    :raises ValueError: when a part cannot be written down; the file is as it was.
+    :raises OSError: when the file cannot be written; it is as it was.
+    """
+    envs = _environments(envs, trainer)
+    return write_file(path, _state(algorithm, envs, trainer, steps_in_epoch))
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str],
+    *,
+    algorithm: OnPolicyAlgorithm[Any],
+    envs: BaseVectorEnv | None = None,
+    trainer: OnPolicyTrainer | None = None,
+) -> dict[str, Any]:
+    """Set all that is given to what it was when :func:`save_checkpoint` wrote the file; no code in it is run.
+
+    Without a trainer the learner is loaded and the random generators stay. Environments that could not be written
+    down (see :func:`trpo_ts.checkpoints.environments.environment_state`) begin new episodes, from seeds that
+    depend on the checkpoint.
+
+    :param path: the file.
+    :param algorithm: an algorithm with networks and optimiser as those that were saved.
+    :param envs: environments whose ``VectorEnvNormObs`` gets the observation statistics; None takes those of the
+        trainer, if there is one.
+    :param trainer: a trainer with collectors as those that were saved; its run goes on in this process.
+    :return: what the trainer itself does not hold: ``steps_in_epoch``; empty without a trainer.
+    :raises ValueError: when the file is damaged, no checkpoint, too new, or does not fit; all is as it was.
+    :raises OSError: when the file cannot be read.
+    """
+    name, state = os.fspath(path), read_file(path)
+    if not {"algorithm", "observation_statistics"} <= set(state):
+        raise ValueError(f"{name} holds no learner; give a file that save_checkpoint wrote")
+    if trainer is not None and "run" not in state:
+        raise ValueError(f"{name} holds a learner and no run to go on with; load it without trainer")
+    envs = _environments(envs, trainer)
+    before = None
+    try:
+        if trainer is not None:
+            _check(state["run"], trainer)
+        before = unpack(pack(_state(algorithm, envs, trainer)))
+        _set(state, algorithm, envs, trainer)
+    except Exception as error:
+        if before is not None:
+            _set(before, algorithm, envs, trainer)
+        raise ValueError(f"{name} does not fit what it is loaded into: {error}") from error
+    return {} if trainer is None else {"steps_in_epoch": state["run"]["progress"]["steps_in_epoch"]}
+
+
+def learner_state(algorithm: OnPolicyAlgorithm[Any], envs: BaseVectorEnv | None) -> dict[str, Any]:
+    """Return the part of a checkpoint that does not depend on a trainer."""
+    return {
+        "algorithm": dict(algorithm.state_dict()),
+        "observation_statistics": [] if envs is None else observation_statistics(envs),
+    }
+
+
+def _state(
+    algorithm: OnPolicyAlgorithm[Any],
+    envs: BaseVectorEnv | None,
+    trainer: OnPolicyTrainer | None,
+    steps_in_epoch: int | None = None,
+) -> dict[str, Any]:
+    state = learner_state(algorithm, envs)
+    if trainer is not None:
+        state["run"] = {
+            "progress": progress_of(trainer, steps_in_epoch),
+            "collectors": {name: collector_state(collector) for name, collector in _collectors(trainer)},
+            "generators": generator_states(),
+        }
+    return state
+
+
+def _check(run: dict[str, Any], trainer: OnPolicyTrainer) -> None:
+    for name, collector in _collectors(trainer):
+        if name not in run["collectors"]:
+            raise ValueError(f"the run was saved without a {name} collector")
+        check_collector_state(collector, run["collectors"][name])
+
+
+def _set(
+    state: dict[str, Any],
+    algorithm: OnPolicyAlgorithm[Any],
+    envs: BaseVectorEnv | None,
+    trainer: OnPolicyTrainer | None,
+) -> None:
+    algorithm.load_state_dict(dict(state["algorithm"]))
+    if envs is not None:
+        set_observation_statistics(envs, state["observation_statistics"])
+    if trainer is not None:
+        run = state["run"]
+        set_progress(trainer, run["progress"])
+        entropy = zlib.crc32(run["generators"]["torch"].numpy().tobytes())
+        for index, (name, collector) in enumerate(_collectors(trainer)):
+            set_collector_state(collector, run["collectors"][name], (entropy, index))
+        set_generator_states(run["generators"])  # last, because the reset of an environment may draw from them
+
+
+def _environments(envs: BaseVectorEnv | None, trainer: OnPolicyTrainer | None) -> BaseVectorEnv | None:
+    if envs is not None or trainer is None:
+        return envs
+    return trainer.params.training_collector.env
+
+
+def _collectors(trainer: OnPolicyTrainer) -> Iterator[tuple[str, BaseCollector[Any]]]:
+    yield "training", trainer.params.training_collector
+    if trainer.params.test_collector is not None:
+        yield "test", trainer.params.test_collector

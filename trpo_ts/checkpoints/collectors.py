@@ -1,0 +1,154 @@
+"""The states of collectors: counters, statistics of the observations, and running episodes where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from tianshou.data import BaseCollector, Collector, ReplayBuffer, ReplayBufferManager
+from tianshou.env import BaseVectorEnv, VectorEnvNormObs
+from tianshou.env.venv_wrappers import VectorEnvWrapper
+from tianshou.env.worker import DummyEnvWorker
+
+from trpo_ts.checkpoints.environments import check_environment_state, environment_state, set_environment_state
+from trpo_ts.checkpoints.packing import pack
+
+__all__ = [
+    "check_collector_state",
+    "collector_state",
+    "observation_statistics",
+    "set_collector_state",
+    "set_observation_statistics",
+]
+
+
+def observation_statistics(envs: BaseVectorEnv) -> list[dict[str, Any]]:
+    """Return the running statistics of each ``VectorEnvNormObs`` around the environments, the outermost first."""
+    return [
+        {"mean": wrapper.obs_rms.mean, "var": wrapper.obs_rms.var, "count": wrapper.obs_rms.count}
+        for wrapper in _normalisers(envs)
+    ]
+
+
+def set_observation_statistics(envs: BaseVectorEnv, statistics: list[dict[str, Any]]) -> None:
+    """Set what :func:`observation_statistics` returned; who shares the statistics, as test environments do, sees it.
+
+    :raises ValueError: when the number of ``VectorEnvNormObs`` differs.
+    """
+    _check_statistics(envs, statistics)
+    for wrapper, state in zip(_normalisers(envs), statistics, strict=True):
+        for name in ("mean", "var", "count"):
+            setattr(wrapper.obs_rms, name, state[name])
+
+
+def collector_state(collector: BaseCollector[Any]) -> dict[str, Any]:
+    """Return what of a collector changes a later rollout, given that its buffer is empty, as it is after an update.
+
+    ``episodes`` is None where an environment cannot be written down.
+    """
+    return {
+        "count": len(collector.env),
+        "totals": [collector.collect_step, collector.collect_episode, collector.collect_time],
+        "statistics": observation_statistics(collector.env),
+        "episodes": _episodes(collector),
+    }
+
+
+def check_collector_state(collector: BaseCollector[Any], state: dict[str, Any]) -> None:
+    """Check that a state fits the collector.
+
+    :raises ValueError: when the number of environments, or their wrappers, are others.
+    """
+    if len(collector.env) != state["count"]:
+        raise ValueError(f"the collector must have {state['count']} environments, got {len(collector.env)}")
+    _check_statistics(collector.env, state["statistics"])
+    if state["episodes"] is not None:
+        environments = _local_environments(collector.env)
+        if environments is None or type(collector) is not Collector:
+            raise ValueError("the environments must be in a DummyVectorEnv and a Collector")
+        for env, layers in zip(environments, state["episodes"]["environments"], strict=True):
+            check_environment_state(env, layers)
+
+
+def set_collector_state(collector: BaseCollector[Any], state: dict[str, Any], entropy: Sequence[int]) -> None:
+    """Set what :func:`collector_state` returned, to a collector that fits it.
+
+    Environments that could not be written down begin new episodes, seeded from ``entropy``, so that they do not
+    repeat those of the run's start.
+
+    :param entropy: numbers on which the new seeds depend.
+    """
+    set_observation_statistics(collector.env, state["statistics"])
+    if state["episodes"] is None:
+        seeds = np.random.SeedSequence(entropy).generate_state(state["count"])
+        if hasattr(collector.env, "seed"):  # EnvPool's are seeded when they are built
+            collector.env.seed([int(seed) >> 1 for seed in seeds])  # some environments take 31 bits
+        collector.reset()
+    else:
+        collector.reset()
+        _set_episodes(collector, state["episodes"])
+        set_observation_statistics(collector.env, state["statistics"])
+    collector.collect_step, collector.collect_episode, collector.collect_time = state["totals"]
+
+
+def _episodes(collector: BaseCollector[Any]) -> dict[str, Any] | None:
+    environments = _local_environments(collector.env)
+    if environments is None or type(collector) is not Collector or collector._pre_collect_obs_RO is None:
+        return None
+    states = [environment_state(env) for env in environments]
+    episodes = {
+        "environments": states,
+        "obs": collector._pre_collect_obs_RO,
+        "info": collector._pre_collect_info_R,
+        "hidden": collector._pre_collect_hidden_state_RH,
+        "returns": [buffer._ep_return for buffer in _buffers(collector.buffer)],
+        "lengths": [buffer._ep_len for buffer in _buffers(collector.buffer)],
+    }
+    try:
+        pack(episodes)
+    except ValueError:  # infos may hold anything
+        return None
+    return None if None in states else episodes
+
+
+def _set_episodes(collector: Any, episodes: dict[str, Any]) -> None:
+    environments = _local_environments(collector.env) or []
+    for env, state in zip(environments, episodes["environments"], strict=True):
+        set_environment_state(env, state)
+    collector._pre_collect_obs_RO = episodes["obs"]
+    collector._pre_collect_info_R = episodes["info"]
+    collector._pre_collect_hidden_state_RH = episodes["hidden"]
+    buffers = _buffers(collector.buffer)
+    for buffer, ep_return, length in zip(buffers, episodes["returns"], episodes["lengths"], strict=True):
+        buffer._ep_return, buffer._ep_len = ep_return, length
+
+
+def _check_statistics(envs: BaseVectorEnv, statistics: list[dict[str, Any]]) -> None:
+    if (count := len(list(_normalisers(envs)))) != len(statistics):
+        raise ValueError(f"the environments must have {len(statistics)} VectorEnvNormObs around them, got {count}")
+
+
+def _buffers(buffer: ReplayBuffer) -> list[ReplayBuffer]:
+    return list(buffer.buffers) if isinstance(buffer, ReplayBufferManager) else [buffer]
+
+
+def _vector_layers(envs: Any) -> Iterator[Any]:
+    yield envs
+    while isinstance(envs, VectorEnvWrapper):
+        envs = envs.venv
+        yield envs
+
+
+def _normalisers(envs: BaseVectorEnv) -> Iterator[VectorEnvNormObs]:
+    return (layer for layer in _vector_layers(envs) if isinstance(layer, VectorEnvNormObs))
+
+
+def _local_environments(envs: Any) -> list[gym.Env[Any, Any]] | None:
+    """Return the environments, outermost wrapper first, where they live in this process."""
+    *_, innermost = _vector_layers(envs)
+    workers = getattr(innermost, "workers", [])
+    if not workers or innermost.is_async or not all(isinstance(worker, DummyEnvWorker) for worker in workers):
+        return None
+    return [worker.env for worker in workers]

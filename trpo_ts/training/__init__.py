@@ -1,0 +1,8 @@
+"""What a training beside the algorithm needs: sound trainer parameters, logger, schedule, checked environments."""
+
+from trpo_ts.training.finite import FiniteVectorEnv
+from trpo_ts.training.loggers import tensorboard_logger
+from trpo_ts.training.params import trainer_params
+from trpo_ts.training.schedules import LinearDecay
+
+__all__ = ["FiniteVectorEnv", "LinearDecay", "tensorboard_logger", "trainer_params"]
