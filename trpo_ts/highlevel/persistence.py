@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tianshou.env import BaseVectorEnv, VectorEnvNormObs, VectorEnvWrapper
 from tianshou.highlevel.module.core import TDevice
@@ -141,9 +142,10 @@ def _normaliser(venv: BaseVectorEnv | None) -> VectorEnvNormObs | None:
 
 
 def _plain_statistics(statistics: RunningMeanStd) -> dict[str, Any]:
+    # In NumPy's precision, which is that of the observations: another rounds a normalised observation differently.
     return {
-        "mean": torch.as_tensor(statistics.mean, dtype=torch.float64),
-        "var": torch.as_tensor(statistics.var, dtype=torch.float64),
+        "mean": torch.as_tensor(np.asarray(statistics.mean)),
+        "var": torch.as_tensor(np.asarray(statistics.var)),
         "count": int(statistics.count),
         "clip_max": statistics.clip_max,
         "eps": float(statistics.eps),
