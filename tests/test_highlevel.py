@@ -218,12 +218,11 @@ def test_every_field_has_a_bad_value_below():
     assert BAD_VALUES.keys() == {f.name for f in fields(TRPOParams)}
 
 
-@algorithms
-@pytest.mark.parametrize("name", BAD_VALUES)
+@pytest.mark.parametrize(
+    ("algorithm", "name"), [(a, f.name) for a, (_, params) in BUILDERS.items() for f in fields(params)]
+)
 def test_bad_value_is_an_error_at_build_time_that_names_it(algorithm, name):
     kind = BUILDERS[algorithm][1]
-    if name not in {f.name for f in fields(kind)}:
-        pytest.skip("of TRPO only")
     builder = make_builder(algorithm, kind(**{name: BAD_VALUES[name]}))
     with pytest.raises(ValueError, match=f"^{name} must be"):
         builder.build()
@@ -423,6 +422,18 @@ def test_cartpole_is_learned_and_every_update_is_logged(tmp_path):
     assert 0.0 < max(kl) <= 0.02 + 1e-6
 
 
+def test_whole_episodes_are_collected_if_so_configured():
+    collection = {"collection_step_num_env_steps": None, "collection_step_num_episodes": 4}
+    result = make_builder(env_factory=environments("CartPole-v1"), **collection).build().run()
+    assert result.trainer_result.train_step >= 800
+    assert result.world.training_collector.collect_episode == 4 * result.trainer_result.update_step
+
+
+def test_buffer_that_holds_no_rollout_is_refused():
+    with pytest.raises(ValueError, match="buffer_size must be at least collection_step_num_env_steps = 400, got 399"):
+        make_builder(buffer_size=399).build()
+
+
 @pytest.fixture
 def few_bootstraps(monkeypatch):
     """The evaluation as it is, with 100 resamples in place of up to 50,000."""
@@ -562,6 +573,9 @@ def test_other_run_starts_from_the_best_state_with_counts_of_its_own(run):
     assert world.trainer.run().train_step == 800
 
 
+REFUSED = r"state_best\.pt must be a whole state that a run of trpo_ts\.highlevel saved"
+
+
 class Payload:
     """Writes a file where it is unpickled."""
 
@@ -576,7 +590,7 @@ def test_file_from_an_untrusted_source_runs_no_code(run, tmp_path):
     torch.save({"algorithm": Payload(tmp_path / "ran"), "observations": None, "score": 0.0}, run / "state_best.pt")
     (run / "experiment.pkl").write_bytes(pickle.dumps(Payload(tmp_path / "ran")))
     experiment = full_builder(tmp_path, restore=run, train=False).build()
-    with pytest.raises(ValueError, match=r"state_best\.pt must be a state that an experiment of trpo_ts saved"):
+    with pytest.raises(ValueError, match=REFUSED):
         experiment.run(run_name="watch")
     assert not (tmp_path / "ran").exists()
 
@@ -588,7 +602,21 @@ def test_other_files_are_refused(run, tmp_path, content):
     else:
         (run / "state_best.pt").write_bytes(content)
     experiment = full_builder(tmp_path, restore=run, train=False).build()
-    with pytest.raises(ValueError, match="must be a state that an experiment of trpo_ts saved"):
+    with pytest.raises(ValueError, match=REFUSED):
+        experiment.run(run_name="watch")
+
+
+@pytest.mark.parametrize("kind", ["cut", "changed"])
+def test_damaged_file_is_refused(run, tmp_path, kind):
+    content = bytearray((run / "state_best.pt").read_bytes())
+    weight = torch.load(run / "state_best.pt", weights_only=True)["algorithm"]["critic.last.model.0.weight"]
+    if kind == "cut":
+        del content[-1000:]
+    else:
+        content[content.index(weight.numpy().tobytes())] ^= 1
+    (run / "state_best.pt").write_bytes(content)
+    experiment = full_builder(tmp_path, restore=run, train=False).build()
+    with pytest.raises(ValueError, match=REFUSED + ", got .*damaged"):
         experiment.run(run_name="watch")
 
 

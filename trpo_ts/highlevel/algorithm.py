@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 from gymnasium.spaces import Box
@@ -15,6 +17,9 @@ from tianshou.highlevel.module.critic import CriticFactory, CriticFactoryReuseAc
 from tianshou.highlevel.params import algorithm_params
 from tianshou.highlevel.params.algorithm_params import ParamTransformerData
 from tianshou.highlevel.params.optim import OptimizerFactoryFactory
+from tianshou.highlevel.persistence import PolicyPersistence
+from tianshou.highlevel.world import World
+from tianshou.trainer import OnPolicyTrainer
 
 from trpo_ts.highlevel.networks import ActorFactoryMakePolicy
 from trpo_ts.highlevel.params import check_params
@@ -32,7 +37,8 @@ class NPGAlgorithmFactory(ActorCriticOnPolicyAlgorithmFactory[algorithm_params.N
     :param actor_factory: the factory of the actor.
     :param critic_factory: the factory of the critic.
     :param optimizer_factory: the factory of the critic's optimiser where ``params.optim`` is None.
-    :raises ValueError: for a value outside its range, naming the parameter, the range and the value.
+    :raises ValueError: for a value outside its range, naming the parameter, the range and the value, and for a buffer
+        that does not hold a rollout.
     """
 
     def __init__(
@@ -44,10 +50,29 @@ class NPGAlgorithmFactory(ActorCriticOnPolicyAlgorithmFactory[algorithm_params.N
         optimizer_factory: OptimizerFactoryFactory,
     ) -> None:
         check_params(params, self._get_algorithm_class())
+        steps, size = training_config.collection_step_num_env_steps, training_config.buffer_size
+        if steps is not None and size < steps:
+            raise ValueError(
+                f"buffer_size must be at least collection_step_num_env_steps = {steps}, got {size}: "
+                "the update would see the end of each rollout only"
+            )
         super().__init__(params, training_config, actor_factory, critic_factory, optimizer_factory)
 
     def _get_algorithm_class(self) -> type[NPG]:
         return NPG
+
+    def create_trainer(self, world: World, policy_persistence: PolicyPersistence) -> OnPolicyTrainer:
+        """Return the trainer, which collects steps or episodes as the training configuration says."""
+        config = self.training_config
+        if config.collection_step_num_episodes is None:
+            return super().create_trainer(world, policy_persistence)
+        # Tianshou's method hands on the number of steps only.
+        by_steps = copy.copy(self)
+        by_steps.training_config = replace(config, collection_step_num_env_steps=1, collection_step_num_episodes=None)
+        trainer = by_steps.create_trainer(world, policy_persistence)
+        trainer.params.collection_step_num_env_steps = None
+        trainer.params.collection_step_num_episodes = config.collection_step_num_episodes
+        return trainer
 
     def _create_algorithm(self, envs: Environments, device: TDevice) -> NPG:
         data = ParamTransformerData(envs=envs, device=device, optim_factory_default=self.optim_factory)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from tianshou.highlevel import experiment as tianshou_experiment
 from tianshou.highlevel.config import OnPolicyTrainingConfig
 from tianshou.highlevel.env import EnvFactory
 from tianshou.highlevel.experiment import Experiment, ExperimentConfig, OnPolicyExperimentBuilder
+from tianshou.highlevel.params import algorithm_params
 from tianshou.highlevel.persistence import PersistenceGroup
 from tianshou.highlevel.world import World
 
@@ -67,8 +68,11 @@ def _same_folder(a: str, b: str) -> bool:
     return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
-class _Defaults(OnPolicyExperimentBuilder):
-    """What differs from Tianshou's builders: default networks, logger and the class of the experiment."""
+class _Builder(OnPolicyExperimentBuilder):
+    """What differs from Tianshou's builders: parameters, default networks, default logger, class of the experiment."""
+
+    _params_class: type[algorithm_params.NPGParams]
+    _factory_class: type[NPGAlgorithmFactory]
 
     def __init__(
         self,
@@ -77,10 +81,21 @@ class _Defaults(OnPolicyExperimentBuilder):
         training_config: OnPolicyTrainingConfig | None = None,
     ) -> None:
         super().__init__(env_factory, experiment_config, training_config)
+        self._params = self._params_class()
         self.with_logger_factory(LoggerFactoryEveryUpdate())
-        builder = cast(Any, self)
+        builder = cast(tianshou_experiment.NPGExperimentBuilder, self)  # or of TRPO: both have these methods
         builder.with_actor_factory(ActorFactoryMakePolicy())
         builder.with_critic_factory(CriticFactoryMakeCritic())
+
+    def _create_algorithm_factory(self) -> NPGAlgorithmFactory:
+        builder = cast(tianshou_experiment.NPGExperimentBuilder, self)
+        return self._factory_class(
+            self._params,
+            self._training_config,
+            builder._get_actor_factory(),
+            builder._get_critic_factory(0),
+            self._get_optim_factory(),
+        )
 
     def build(self) -> TrustRegionExperiment:
         """Return the experiment.
@@ -98,39 +113,23 @@ class _Defaults(OnPolicyExperimentBuilder):
         )
 
 
-class NPGExperimentBuilder(_Defaults, tianshou_experiment.NPGExperimentBuilder):
+class NPGExperimentBuilder(_Builder, tianshou_experiment.NPGExperimentBuilder):
     """Builds experiments with :class:`trpo_ts.NPG`; the methods are those of Tianshou's builder.
 
     Where no other factories are given, networks come from ``make_policy`` and ``make_critic`` and every update is
     logged.
+
+    :param env_factory: the factory of the environments.
+    :param experiment_config: the configuration of the experiment; None for Tianshou's defaults.
+    :param training_config: the configuration of the training; None for Tianshou's defaults.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.with_npg_params(NPGParams())
-
-    def _create_algorithm_factory(self) -> NPGAlgorithmFactory:
-        return NPGAlgorithmFactory(
-            self._params,
-            self._training_config,
-            self._get_actor_factory(),
-            self._get_critic_factory(0),
-            self._get_optim_factory(),
-        )
+    _params_class = NPGParams
+    _factory_class = NPGAlgorithmFactory
 
 
-class TRPOExperimentBuilder(_Defaults, tianshou_experiment.TRPOExperimentBuilder):
+class TRPOExperimentBuilder(_Builder, tianshou_experiment.TRPOExperimentBuilder):
     """Builds experiments with :class:`trpo_ts.TRPO`, as :class:`NPGExperimentBuilder` does with NPG."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.with_trpo_params(TRPOParams())
-
-    def _create_algorithm_factory(self) -> TRPOAlgorithmFactory:
-        return TRPOAlgorithmFactory(
-            self._params,
-            self._training_config,
-            self._get_actor_factory(),
-            self._get_critic_factory(0),
-            self._get_optim_factory(),
-        )
+    _params_class = TRPOParams
+    _factory_class = TRPOAlgorithmFactory

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import re
 import uuid
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,14 +119,17 @@ def _write(state: dict[str, Any], path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; restore from the folder of a run of trpo_ts.highlevel")
+    problem = f"{path} must be a whole state that a run of trpo_ts.highlevel saved"
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look whether numbers are those that were written
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} does not exist; restore from the folder of a run of trpo_ts") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} must be a state that an experiment of trpo_ts saved, got another file") from error
-    if not isinstance(state, dict) or not {"algorithm", "observations", "score"} <= state.keys():
-        raise ValueError(f"{path} must be a state that an experiment of trpo_ts saved, got a {type(state).__name__}")
+    except Exception as error:  # a damaged file ends in whatever its bytes happen to mean
+        raise ValueError(f"{problem}, got another or damaged file ({error})") from error
+    if damaged or not isinstance(state, dict) or not {"algorithm", "observations", "score"} <= state.keys():
+        raise ValueError(f"{problem}, got {f'a damaged {damaged}' if damaged else f'a {type(state).__name__}'}")
     return state
 
 
