@@ -4,13 +4,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test tianshou-tests lint types wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# Needs network, or a checkout of Tianshou 2.0.1: make tianshou-tests TIANSHOU=PATH
+tianshou-tests: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[tianshou-tests]"
+	tools/tianshou_tests.sh $(TIANSHOU)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

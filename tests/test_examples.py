@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,25 @@ def test_bad_options_are_refused_with_the_name(arguments):
     )
     assert done.returncode == 2
     assert arguments[0] in done.stderr
+
+
+def test_highlevel_trains_seeds_evaluates_them_and_restores(tmp_path, monkeypatch, capsys):
+    for extra in ("joblib", "rliable", "scipy"):
+        pytest.importorskip(extra)
+    import matplotlib as mpl
+    import rliable.library as rly
+
+    mpl.use("Agg")
+    # The evaluation as it is, with 100 resamples in place of up to 50,000.
+    for name in ("get_interval_estimates", "create_performance_profile"):
+        monkeypatch.setattr(rly, name, partial(getattr(rly, name), reps=100))
+    options = ["--task", "CartPole-v1", "--seeds", "2", "--steps", "20000", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["highlevel.py", *options])
+    highlevel = load("highlevel")
+    highlevel.main()
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out[:6]] == [str(i * 4096) for i in range(6)]
+    assert float(out[-1].split()[3]) > 195.0
+    with pytest.raises(SystemExit):
+        highlevel.main()
+    assert "--out must be a folder without results" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Imports point one way: mathematics <- trust-region step <- algorithms <- diagnostics, checkpoints, training."""
+"""Imports point one way: mathematics <- trust-region step <- algorithms <- checkpoints, diagnostics, high-level API."""
 
 from __future__ import annotations
 
@@ -61,6 +61,8 @@ def test_imports_point_one_way(module):
         if module.startswith(own_package) and name.startswith(own_package):
             continue
         assert not name.startswith(forbidden(module)), f"{module} imports {name}"
+        if not module.startswith("trpo_ts.highlevel"):
+            assert not name.startswith("trpo_ts.highlevel"), f"{module} imports {name}"
         assert name.split(".")[0] not in ("policies", "critics"), f"{module} imports {name}"
 
 

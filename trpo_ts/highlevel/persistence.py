@@ -1,0 +1,161 @@
+"""What a run leaves on disk to be restored from: one file, written whole, read without running code from it."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import uuid
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tianshou.env import BaseVectorEnv, VectorEnvNormObs, VectorEnvWrapper
+from tianshou.highlevel.module.core import TDevice
+from tianshou.highlevel.persistence import PersistEvent, PolicyPersistence, RestoreEvent
+from tianshou.highlevel.world import World
+from tianshou.utils import RunningMeanStd
+
+from trpo_ts.state import plain
+
+__all__ = ["StatePersistence"]
+
+
+class StatePersistence(PolicyPersistence):
+    """Persists the state of the algorithm together with the running statistics of the observations.
+
+    The best policy of the test steps goes into ``state_best.pt``; with a ``save_interval`` of the logger, epoch n goes
+    into ``state_epoch_n.pt``. Tianshou pickles the algorithm instead, a file that torch refuses to load since version
+    2.6, and leaves out the statistics, without which a restored policy sees other observations. A file is replaced as
+    a whole, and read by torch's restricted loader: one from an untrusted source cannot run code.
+
+    :param continued: whether the run goes on in the folder it restores from: then it restores the latest epoch, and
+        replaces the best state only by one with a higher score.
+    The other parameters are those of Tianshou's class.
+    """
+
+    BEST = "state_best.pt"
+    _EPOCH = re.compile(r"state_epoch_(\d+)\.pt")
+
+    def __init__(self, additional_persistence: Any = None, enabled: bool = True, continued: bool = False) -> None:
+        super().__init__(additional_persistence, enabled, PolicyPersistence.Mode.POLICY_STATE_DICT)
+        self.continued = continued
+        self._best_score = -math.inf
+
+    def persist(self, policy: torch.nn.Module, world: World) -> None:
+        """Save the state as the best so far."""
+        # Tianshou's trainer counts its first test as the best, which it need not be where a run is continued.
+        score = float(world.trainer._best_score) if world.trainer is not None else math.nan
+        if self.enabled and not score < self._best_score:
+            self._best_score = score
+            self._save(self.BEST, world, score)
+
+    def get_save_checkpoint_fn(self, world: World) -> Callable[[int, int, int], str] | None:
+        """Return the function that saves the state of an epoch."""
+        if not self.enabled:
+            return None
+        return lambda epoch, env_step, update_step: self._save(f"state_epoch_{epoch}.pt", world, math.nan)
+
+    def restore(self, policy: torch.nn.Module, world: World, device: TDevice) -> None:
+        """Load the best state, or the latest where the run is continued, into the algorithm and the environments.
+
+        :raises FileNotFoundError: when there is none.
+        :raises ValueError: for a file that is no such state, or that has observation statistics where the environments
+            normalise nothing, or the other way round; nothing has changed then.
+        """
+        folder = Path(world.restore_path(""))
+        best = folder / self.BEST
+        path = (self._latest(folder) or best) if self.continued else best
+        state = _read(path)
+        statistics = None if state["observations"] is None else _statistics(state["observations"])
+        normalisers = _normalisers(world)
+        if (statistics is None) == bool(normalisers):
+            raise ValueError(
+                f"{path} must hold observation statistics exactly if the environments normalise, got "
+                f"{'none' if normalisers else 'some for environments that do not'}; set obs_norm as in the saved run"
+            )
+        policy.load_state_dict(state["algorithm"])
+        if self.additional_persistence is not None:
+            self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
+        if statistics is not None:
+            for normaliser in normalisers:
+                normaliser.set_obs_rms(statistics)
+        if self.continued and best.exists():
+            self._best_score = _read(best)["score"]
+
+    def _save(self, name: str, world: World, score: float) -> str:
+        path = world.persist_path(name)
+        training = _normaliser(world.envs.training_envs)
+        state = {
+            "algorithm": plain(world.algorithm.state_dict()),
+            "observations": None if training is None else _plain_statistics(training.get_obs_rms()),
+            "score": score,
+        }
+        _write(state, Path(path))
+        if self.additional_persistence is not None:
+            self.additional_persistence.persist(PersistEvent.PERSIST_POLICY, world)
+        return path
+
+    def _latest(self, folder: Path) -> Path | None:
+        epochs = {int(m[1]): path for path in folder.iterdir() if (m := self._EPOCH.fullmatch(path.name))}
+        return epochs[max(epochs)] if epochs else None
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    # A rename is atomic only within one file system, hence the same folder.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; restore from the folder of a run of trpo_ts.highlevel")
+    problem = f"{path} must be a whole state that a run of trpo_ts.highlevel saved"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch does not look whether numbers are those that were written
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file ends in whatever its bytes happen to mean
+        raise ValueError(f"{problem}, got another or damaged file ({error})") from error
+    if damaged or not isinstance(state, dict) or not {"algorithm", "observations", "score"} <= state.keys():
+        raise ValueError(f"{problem}, got {f'a damaged {damaged}' if damaged else f'a {type(state).__name__}'}")
+    return state
+
+
+def _normalisers(world: World) -> list[VectorEnvNormObs]:
+    venvs = (world.envs.training_envs, world.envs.test_envs, world.envs.watch_env)
+    return [normaliser for venv in venvs if (normaliser := _normaliser(venv)) is not None]
+
+
+def _normaliser(venv: BaseVectorEnv | None) -> VectorEnvNormObs | None:
+    while isinstance(venv, VectorEnvWrapper) and not isinstance(venv, VectorEnvNormObs):
+        venv = venv.venv
+    return venv if isinstance(venv, VectorEnvNormObs) else None
+
+
+def _plain_statistics(statistics: RunningMeanStd) -> dict[str, Any]:
+    # In NumPy's precision, which is that of the observations: another rounds a normalised observation differently.
+    return {
+        "mean": torch.as_tensor(np.asarray(statistics.mean)),
+        "var": torch.as_tensor(np.asarray(statistics.var)),
+        "count": int(statistics.count),
+        "clip_max": statistics.clip_max,
+        "eps": float(statistics.eps),
+    }
+
+
+def _statistics(state: dict[str, Any]) -> RunningMeanStd:
+    statistics = RunningMeanStd(state["mean"].numpy(), state["var"].numpy(), state["clip_max"], state["eps"])
+    statistics.count = state["count"]
+    return statistics
