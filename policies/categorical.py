@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium import spaces
 from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy
-from tianshou.utils.net.discrete import DiscreteActor
-from torch import nn
+from tianshou.utils.net.common import ModuleWithVectorOutput
 
-from trpo_ts.networks import initialise_orthogonal, make_trunk
+from trpo_ts.networks import LinearActor
 
 __all__ = ["make_categorical_policy"]
 
 
 def make_categorical_policy(
-    observation_space: gym.Space[object],
+    trunk: ModuleWithVectorOutput,
+    observation_space: gym.Space[Any],
     action_space: spaces.Discrete,
     *,
-    hidden_sizes: Sequence[int],
-    activation: type[nn.Module],
     deterministic_eval: bool,
 ) -> DiscreteActorPolicy:
     """Return a policy whose network gives the logits of the actions. See :func:`trpo_ts.policies.make_policy`.
@@ -32,14 +29,9 @@ def make_categorical_policy(
         raise ValueError(
             f"action_space must start at 0, got {action_space}; shift it with gymnasium.wrappers.TransformAction"
         )
-    actor = DiscreteActor(
-        preprocess_net=make_trunk(observation_space, hidden_sizes, activation),
-        action_shape=np.int64(action_space.n),
-        softmax_output=False,  # logits keep their gradient where probabilities vanish
-    )
-    initialise_orthogonal(actor, actor.last, head_gain=0.01)
     return DiscreteActorPolicy(
-        actor=actor,
+        # Logits keep their gradient where probabilities vanish.
+        actor=LinearActor(trunk, int(action_space.n)),
         deterministic_eval=deterministic_eval,
         action_space=action_space,
         observation_space=observation_space,

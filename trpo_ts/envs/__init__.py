@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from trpo_ts.envs.observations import TupleToDictObservation
 from trpo_ts.envs.point_mass import POINT_MASS_HORIZON, PointMass1DEnv
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ __all__ = [
     "BestController",
     "MeanReturn",
     "PointMass1DEnv",
+    "TupleToDictObservation",
     "evaluate",
     "simulate",
     "solve_point_mass",
