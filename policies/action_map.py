@@ -30,11 +30,12 @@ class ActionMap:
     def __call__(self, act: np.ndarray) -> np.ndarray:
         """Return the environment's actions, shape ``(N, ...)``."""
         raw = np.tanh(act) if self.squash else act
-        return np.clip(self.offset + self.scale * raw, self.low, self.high)
+        sent: np.ndarray = np.clip(self.offset + self.scale * raw, self.low, self.high)
+        return sent
 
     def inverse(self, act: np.ndarray) -> np.ndarray:
         """Return the policy's actions for the environment's."""
-        raw = (act - self.offset) / self.scale
+        raw: np.ndarray = (act - self.offset) / self.scale
         inside = 1.0 - np.finfo(np.float32).eps  # tanh reaches its bounds nowhere
         return np.arctanh(np.clip(raw, -inside, inside)) if self.squash else raw
 
@@ -69,7 +70,7 @@ def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     """Return lower and upper bounds in float64, infinite where there are none, and where there are any."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     # Bounds at the end of the floating range stand for none, and their difference is infinite.
-    largest = float(np.finfo(space.dtype).max) / 4.0
+    largest = float(np.finfo(str(space.dtype)).max) / 4.0
     below, above = low > -largest, high < largest
     return np.where(below, low, -np.inf), np.where(above, high, np.inf), below, above
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-from tianshou.utils.net.common import ModuleWithVectorOutput
-from torch import nn
+from tianshou.utils.net.common import AbstractContinuousActorProbabilistic, ModuleWithVectorOutput
 from torch.distributions import Distribution
 
 from trpo_ts.checks import check_choice, check_integer, check_real
@@ -42,7 +41,9 @@ class BoxSettings:
         check_real("initial_std", self.initial_std, 0.0, low_open=True)
         check_integer("noise_steps", self.noise_steps, 1)
         if self.std != "free" and self.distribution in ("beta", "gsde"):
-            raise ValueError(f"std must be 'free' for distribution={self.distribution!r}, got {self.std!r}: leave it out")
+            raise ValueError(
+                f"std must be 'free' for distribution={self.distribution!r}, got {self.std!r}; leave it out"
+            )
         if isinstance(space, spaces.Box):
             self._check_box(space)
         elif (self.distribution, self.std) != ("gaussian", "free"):
@@ -74,7 +75,7 @@ def make_box_policy(
 ) -> BoxPolicy:
     """Return a policy over whole actions on a trunk; the settings have been checked."""
     shape, initial_std = action_space.shape, float(settings.initial_std)
-    actor: nn.Module = trunk
+    actor: ModuleWithVectorOutput = trunk
     dist_fn: Callable[[Any], Distribution]
     action_map = centred_map(action_space, squash=settings.distribution == "squashed_gaussian")
     if settings.distribution == "beta":
@@ -112,7 +113,7 @@ class BoxPolicy(ProbabilisticActorPolicy):
     def __init__(
         self,
         *,
-        actor: nn.Module,
+        actor: ModuleWithVectorOutput,
         dist_fn: Callable[[Any], Distribution],
         action_map: ActionMap,
         action_space: spaces.Box,
@@ -120,7 +121,7 @@ class BoxPolicy(ProbabilisticActorPolicy):
         deterministic_eval: bool,
     ) -> None:
         super().__init__(
-            actor=actor,
+            actor=cast(AbstractContinuousActorProbabilistic, actor),
             dist_fn=dist_fn,
             deterministic_eval=deterministic_eval,
             action_space=action_space,

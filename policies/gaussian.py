@@ -81,7 +81,9 @@ class GaussianActor(AbstractContinuousActorProbabilistic):
         self._action_shape = tuple(action_shape)
         self.preprocess = trunk
         self.mu = linear(inputs, count, HEAD_GAIN)
-        self.sigma = StateDependentStd(inputs, count, initial_std) if state_dependent_std else FreeStd(count, initial_std)
+        self.sigma = (
+            StateDependentStd(inputs, count, initial_std) if state_dependent_std else FreeStd(count, initial_std)
+        )
 
     def get_preprocess_net(self) -> ModuleWithVectorOutput:
         """Return the trunk."""

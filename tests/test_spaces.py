@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from rollouts import update
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, Collector, CollectStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
@@ -105,13 +106,13 @@ def train(
     envs.seed(0)
     buffer = VectorReplayBuffer(4 * steps, 8)
     rollouts: list[VectorReplayBuffer] = []
-    update = algorithm.update
+    own_update = algorithm.update
 
-    def kept(buffer: VectorReplayBuffer, batch_size: int | None, repeat: int) -> Any:
+    def keep_the_rollout(buffer: VectorReplayBuffer, batch_size: int | None, repeat: int) -> Any:
         rollouts[:] = [copy.deepcopy(buffer)]  # the trainer empties it
-        return update(buffer, batch_size, repeat)
+        return own_update(buffer, batch_size, repeat)
 
-    algorithm.update = kept
+    algorithm.update = keep_the_rollout
     recorder = TrainingRecorder()
     params = OnPolicyTrainerParams(
         training_collector=Collector[CollectStats](algorithm, envs, buffer),
@@ -138,8 +139,7 @@ def distribution_of(policy: Any, buffer: VectorReplayBuffer) -> Distribution:
 def assert_one_update_keeps_the_promises(observation_space: spaces.Space, policy: Any, critic: nn.Module) -> None:
     torch.manual_seed(0)
     before = copy.deepcopy(policy)
-    make = lambda: env_of(observation_space, policy.action_space)
-    _, recorder, rollout = train(make, policy, critic)
+    _, recorder, rollout = train(lambda: env_of(observation_space, policy.action_space), policy, critic)
     (record,) = recorder.updates
     assert record.accepted == 1.0
     kl = float(kl_divergence(distribution_of(before, rollout), distribution_of(policy, rollout)).mean())
@@ -263,3 +263,167 @@ def test_a_shared_trunk_is_moved_by_the_policy_alone(trunk: Any, fit: Any, actio
     assert recorder.updates[0].kl == pytest.approx(kl, rel=1e-2)
     assert not torch.equal(values.weight, critic.last.weight)
     assert all(torch.equal(a, b) for a, b in zip(before.buffers(), policy.buffers(), strict=True))
+
+
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE], ids=["box", "discrete"])
+@pytest.mark.parametrize("observations", ["dict", "vector"])
+@pytest.mark.parametrize(
+    "options", [{"layer_norm": True}, {"activation": nn.ReLU, "hidden_sizes": (16,)}], ids=["layer norm", "ReLU"]
+)
+def test_one_update_on_every_network_option(options: Any, observations: str, action_space: spaces.Space):
+    torch.manual_seed(4)
+    space = OBSERVATIONS[observations]
+    policy, critic = make_policy(space, action_space, **options), make_critic(space, **options)
+    assert_one_update_keeps_the_promises(space, policy, critic)
+
+
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE], ids=["box", "discrete"])
+@pytest.mark.parametrize("observations", ["dict", "vector", "image of bool"])
+def test_float64_networks_run_end_to_end(observations: str, action_space: spaces.Space):
+    torch.manual_seed(5)
+    space = OBSERVATIONS[observations]
+    policy, critic = make_policy(space, action_space).double(), make_critic(space).double()
+    assert_one_update_keeps_the_promises(space, policy, critic)
+    assert {p.dtype for p in (*policy.parameters(), *critic.parameters())} == {torch.float64}
+
+
+@distributions
+def test_float64_distributions_run_end_to_end(name: str):
+    torch.manual_seed(6)
+    policy = make_policy(VECTOR, BOX, **DISTRIBUTIONS[name]).double()
+    assert_one_update_keeps_the_promises(VECTOR, policy, make_critic(VECTOR).double())
+
+
+@distributions
+def test_frozen_and_unused_parameters_stay(name: str):
+    torch.manual_seed(7)
+    policy = make_policy(VECTOR, BOX, **DISTRIBUTIONS[name])
+    trunk = policy.actor if name == "gsde" else policy.actor.preprocess
+    frozen = trunk.layers[0]
+    frozen.requires_grad_(False)
+    policy.unused = nn.Linear(2, 2)
+    before = copy.deepcopy([frozen.state_dict(), policy.unused.state_dict()])
+    assert_one_update_keeps_the_promises(VECTOR, policy, make_critic(VECTOR))
+    torch.testing.assert_close([frozen.state_dict(), policy.unused.state_dict()], before, rtol=0, atol=0)
+
+
+def test_an_update_leaves_the_held_noise_of_exploration_alone():
+    torch.manual_seed(8)
+    policy = make_policy(VECTOR, BOX, distribution="gsde", noise_steps=1000)
+    algorithm, _, rollout = train(lambda: env_of(VECTOR, BOX), policy, make_critic(VECTOR))
+    noise, state = policy.dist_fn._noise.clone(), torch.get_rng_state()
+    update(algorithm, rollout, None, 2)
+    assert torch.equal(noise, policy.dist_fn._noise)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+# Learning
+
+
+class OneStep(gym.Env[Any, Any]):
+    """A single step that pays by how well the action answers the observation."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.obs = self.draw()
+        return self.obs, {}
+
+    def step(self, action: Any) -> Any:
+        return self.obs, self.reward(action), True, False, {}
+
+    def draw(self) -> Any:
+        raise NotImplementedError
+
+    def reward(self, action: Any) -> float:
+        raise NotImplementedError
+
+
+class BrightQuarter(OneStep):
+    """In which quarter is the bright spot? It covers 3 x 3 pixels, and all else is noise."""
+
+    observation_space = spaces.Box(0, 255, (12, 12, 1), dtype=np.uint8)
+    action_space = spaces.Discrete(4)
+
+    def draw(self) -> Any:
+        image = self.np_random.integers(0, 120, (12, 12, 1), dtype=np.uint8)
+        row, column = self.np_random.choice([0, 1, 2, 3, 6, 7, 8, 9], 2)
+        image[row : row + 3, column : column + 3] = 255
+        self.answer = 2 * (row // 6) + column // 6
+        return image
+
+    def reward(self, action: Any) -> float:
+        return float(action == self.answer)
+
+
+class SignOfOne(OneStep):
+    """Which of two numbers counts is said by another entry, so that no entry alone is worth more than chance."""
+
+    observation_space = spaces.Dict(numbers=spaces.Box(-1, 1, (2,)), which=spaces.Discrete(2, start=1))
+    action_space = spaces.Discrete(2)
+
+    def draw(self) -> Any:
+        which = int(self.np_random.integers(1, 3))
+        numbers = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        self.answer = int(numbers[which - 1] > 0)
+        return {"numbers": numbers, "which": which}
+
+    def reward(self, action: Any) -> float:
+        return float(action == self.answer)
+
+
+class Aim(OneStep):
+    """Hit a point in the plane that the observation names."""
+
+    observation_space = spaces.Box(-1, 1, (2,))
+    action_space = spaces.Box(-2, 2, (2,))
+
+    def draw(self) -> Any:
+        return self.np_random.uniform(-1, 1, 2).astype(np.float32)
+
+    def reward(self, action: Any) -> float:
+        return -float(np.square(action - 1.5 * self.obs).sum())
+
+
+def mean_return(policy: Any, make_env: Callable[[], gym.Env], episodes: int = 200) -> float:
+    """Return the mean return of the policy's mode."""
+    torch.manual_seed(0)
+    envs = DummyVectorEnv([make_env] * 8)
+    envs.seed(1000)
+    collector = Collector[CollectStats](policy, envs, VectorReplayBuffer(2 * episodes, 8))
+    collector.reset()
+    return float(collector.collect(n_episode=episodes).returns.mean())
+
+
+def learned(make_env: type[OneStep], *, max_kl: float = 0.05, epochs: int, steps: int, **options: Any) -> Any:
+    """Return the policy after training."""
+    torch.manual_seed(0)
+    observation_space = make_env.observation_space
+    policy = make_policy(observation_space, make_env.action_space, **options)
+    critic = make_critic(observation_space)
+    kwargs = {"critic_fit": GaussNewtonFit(), "max_kl": max_kl, "cg_damping": 0.01}
+    _, recorder, _ = train(make_env, policy, critic, epochs=epochs, steps=steps, **kwargs)
+    assert max(record.kl for record in recorder.updates) <= max_kl
+    return policy
+
+
+class Dark(BrightQuarter):
+    """The same question without the pixels that answer it."""
+
+    def draw(self) -> Any:
+        super().draw()
+        return self.np_random.integers(0, 120, (12, 12, 1), dtype=np.uint8)
+
+
+def test_a_task_that_needs_the_pixels_is_learned():
+    policy = learned(BrightQuarter, epochs=10, steps=1000)
+    assert mean_return(policy, BrightQuarter) > 0.9
+    assert mean_return(policy, Dark) < 0.4
+
+
+def test_a_task_that_needs_all_entries_of_a_dict_is_learned():
+    assert mean_return(learned(SignOfOne, epochs=10, steps=1000), SignOfOne) > 0.9
+
+
+@distributions
+def test_every_distribution_learns_to_aim(name: str):
+    assert mean_return(learned(Aim, max_kl=0.1, epochs=8, steps=480, **DISTRIBUTIONS[name]), Aim) > -0.15

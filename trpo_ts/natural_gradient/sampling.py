@@ -13,6 +13,7 @@ from trpo_ts.natural_gradient.distributions import _FROZEN, _METRICS
 
 __all__ = ["CorrelatedNormal", "OpenBeta"]
 
+_ONE = Size()
 _T = TypeVar("_T", bound=type[Distribution])
 
 
@@ -27,29 +28,28 @@ def _like_its_parent(kind: _T) -> _T:
 class OpenBeta(Beta):
     """A Beta distribution whose samples stay off 0 and 1, where rounding leads and the log-density is infinite."""
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = _ONE) -> Tensor:
         """Return samples in [eps, 1 - eps] with the dtype's eps."""
-        drawn = super().sample(Size(sample_shape))
+        drawn = super().sample(sample_shape)
         eps = torch.finfo(drawn.dtype).eps
         return drawn.clamp(eps, 1.0 - eps)
 
 
 @_like_its_parent
 class CorrelatedNormal(Normal):
-    """A normal distribution, each of whose samples may depend on earlier ones.
+    r"""A normal distribution, each of whose samples may depend on earlier ones.
 
     :param loc: the means.
     :param scale: the standard deviations.
-    :param deviation: draws :math:`a - \\mu`; over all its draws it has this distribution.
+    :param deviation: draws :math:`a - \mu`; over all its draws it has this distribution.
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, deviation: Callable[[], Tensor]) -> None:
         self._deviation = deviation
         super().__init__(loc, scale)
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Size | list[int] | tuple[int, ...] = _ONE) -> Tensor:
         """Return one sample; several at once (``sample_shape``) are independent."""
-        if len(sample_shape) > 0:
-            return super().sample(Size(sample_shape))
         with torch.no_grad():
-            return self.loc + self._deviation()
+            drawn: Tensor = self.loc + self._deviation() if len(sample_shape) == 0 else super().sample(sample_shape)
+        return drawn

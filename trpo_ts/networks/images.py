@@ -30,10 +30,8 @@ def channel_axis(shape: Sequence[int]) -> int | None:
     if len(shape) != 3:
         return None
     first, middle, last = shape
-    if (first == middle) != (middle == last):
-        axis = 2 if first == middle else 0
-    else:
-        axis = 0 if first < last else 2
+    channels_first = middle == last if (first == middle) != (middle == last) else first < last
+    axis = 0 if channels_first else 2
     return axis if min(_sides(shape, axis)) >= min(_LAYERS_FROM_SIDE) else None
 
 

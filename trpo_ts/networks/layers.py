@@ -25,6 +25,7 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Conv2
     """Return a two-dimensional convolution without padding, with orthogonal filters and zero biases."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride)
     nn.init.orthogonal_(layer.weight, math.sqrt(2.0))
+    assert layer.bias is not None
     nn.init.zeros_(layer.bias)
     return layer
 

@@ -32,8 +32,8 @@ class Encoder(nn.Module):
 class UnitScale(nn.Module):
     """Numbers of the network's dtype, mapped to [0, 1] by the bounds of their space where it has bounds."""
 
-    low: Tensor | None
-    inverse_range: Tensor | None
+    low: Tensor
+    inverse_range: Tensor
 
     def __init__(self, space: spaces.Box) -> None:
         super().__init__()
@@ -41,18 +41,16 @@ class UnitScale(nn.Module):
         widest = _WIDEST_SCALE if space.dtype.kind in "iu" else np.finfo(np.float32).max
         with np.errstate(over="ignore", invalid="ignore"):
             bounded = bool((space.bounded_below & space.bounded_above & (high - low < widest)).all())
-        needed = bounded and bool((low != 0.0).any() or (high != 1.0).any())
-        inverse_range = 1.0 / np.where(high > low, high - low, 1.0) if needed else None
-        # The bounds are part of the space, not of a checkpoint.
-        self.register_buffer("low", torch.as_tensor(low).float() if needed else None, persistent=False)
-        self.register_buffer(
-            "inverse_range", None if inverse_range is None else torch.as_tensor(inverse_range).float(), persistent=False
-        )
+        self._needed = bounded and bool((low != 0.0).any() or (high != 1.0).any())
+        if self._needed:  # the bounds are part of the space, not of a checkpoint
+            inverse_range = 1.0 / np.where(high > low, high - low, 1.0)
+            self.register_buffer("low", torch.as_tensor(low).float(), persistent=False)
+            self.register_buffer("inverse_range", torch.as_tensor(inverse_range).float(), persistent=False)
 
     def forward(self, obs: Any, like: Tensor) -> Tensor:
         """Return the numbers, in the shape of the observations."""
         numbers = torch.as_tensor(obs, device=like.device).to(like.dtype)
-        return numbers if self.low is None else (numbers - self.low) * self.inverse_range
+        return (numbers - self.low) * self.inverse_range if self._needed else numbers
 
 
 class VectorEncoder(Encoder):
@@ -63,8 +61,7 @@ class VectorEncoder(Encoder):
 
     def __init__(self, space: spaces.Box | spaces.MultiBinary) -> None:
         super().__init__(int(np.prod(space.shape)))
-        scaled = isinstance(space, spaces.Box) and space.dtype.kind != "f"
-        self.scale = UnitScale(space) if scaled else None
+        self.scale = UnitScale(space) if isinstance(space, spaces.Box) and space.dtype.kind != "f" else None
 
     def forward(self, obs: Any, like: Tensor) -> Tensor:
         """Return the vectors, shape ``(N, output_dim)``."""

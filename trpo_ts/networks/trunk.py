@@ -88,6 +88,9 @@ def trunk_or(
     """
     if trunk is None:
         return make_trunk(observation_space, hidden_sizes, activation, layer_norm=layer_norm)
-    mend = "take trpo_ts.networks.make_trunk, a network of Tianshou's, or ModuleWithVectorOutput.from_module"
+    mend = (
+        "build one with trpo_ts.networks.make_trunk, or derive yours from that class of Tianshou's "
+        "so that trunk(obs, state=None, info=None) returns features and state"
+    )
     check_instance("trunk", trunk, ModuleWithVectorOutput, mend)
     return trunk
