@@ -14,7 +14,7 @@ from tianshou.data import Batch
 from torch import Tensor, nn
 
 from trpo_ts.critics.factory import make_critic
-from trpo_ts.networks import initialise_orthogonal, make_trunk
+from trpo_ts.networks import make_trunk
 from trpo_ts.recurrent import RecurrentTrunk, make_cell
 from trpo_ts.sequences import SequencedObs
 
@@ -102,7 +102,6 @@ def make_recurrent_critic(
     :raises ValueError: for a space that is not supported, with what to do about it.
     """
     encoder = make_trunk(observation_space, encoder_sizes, activation)
-    initialise_orthogonal(encoder, encoder, head_gain=2.0**0.5)
     trunk = RecurrentTrunk(encoder, make_cell(cell, encoder.get_output_dim(), hidden_size))
     features = spaces.Box(-np.inf, np.inf, (hidden_size,), np.float32)
     return RecurrentCritic(trunk, make_critic(features, hidden_sizes=hidden_sizes, activation=activation))

@@ -3,82 +3,94 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
+from typing import Any
 
-import gymnasium as gym
-import numpy as np
-from gymnasium import spaces
-from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-from tianshou.utils.net.continuous import ContinuousActorProbabilistic
+import torch
+import torch.nn.functional as F
+from tianshou.utils.net.common import AbstractContinuousActorProbabilistic, ModuleWithVectorOutput
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
-from trpo_ts.checks import check_real
-from trpo_ts.networks import initialise_orthogonal, make_trunk
+from trpo_ts.networks.heads import HEAD_GAIN
+from trpo_ts.networks.layers import inverse_softplus, linear
 
-__all__ = ["diagonal_gaussian", "make_gaussian_policy"]
+__all__ = ["GaussianActor", "diagonal_gaussian"]
+
+_LEAST_STD = 1e-3
 
 
 def diagonal_gaussian(loc_scale: tuple[Tensor, Tensor]) -> Independent[Normal]:
     r"""Return :math:`\mathcal N(\mu, \mathrm{diag}(\sigma^2))` as one distribution over whole actions.
 
-    :param loc_scale: :math:`\mu` and :math:`\sigma`, each of shape ``(N, A)``.
+    :param loc_scale: :math:`\mu` and :math:`\sigma`, each of shape ``(N, ...)``.
     """
-    return Independent(Normal(*loc_scale), 1)
+    loc, scale = loc_scale
+    return Independent(Normal(loc, scale), loc.dim() - 1)
 
 
-def make_gaussian_policy(
-    observation_space: gym.Space[object],
-    action_space: spaces.Box,
-    *,
-    hidden_sizes: Sequence[int],
-    activation: type[nn.Module],
-    initial_std: float,
-    deterministic_eval: bool,
-) -> ProbabilisticActorPolicy:
-    """Return a policy whose mean is a network and whose standard deviation is a free parameter per action.
+class FreeStd(nn.Module):
+    """A standard deviation for each component of the action, the same for all observations."""
 
-    Actions are in [-1, 1], clipped and scaled to the environment's bounds, where the bounds are finite; where
-    there are none, they are passed on as they are. See :func:`trpo_ts.policies.make_policy`.
+    def __init__(self, count: int, initial_std: float) -> None:
+        super().__init__()
+        self.log_std = nn.Parameter(torch.full((count,), math.log(initial_std)))
 
-    :raises ValueError: for bounds on one side only, integer actions, or actions that are no vector.
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the standard deviations, shape ``(N, count)``."""
+        return self.log_std.exp().expand(len(features), -1)
+
+
+class StateDependentStd(nn.Module):
+    r"""A standard deviation for each component of the action that depends on the observation.
+
+    .. math:: \sigma(s) = 10^{-3} + \log(1 + e^{w^\top \phi(s) + b})
+
+    It neither vanishes nor explodes where the features :math:`\phi` lead beyond what was seen.
     """
-    check_real("initial_std", initial_std, 0.0, low_open=True)
-    bounded = _is_bounded(action_space)
-    actor = ContinuousActorProbabilistic(
-        preprocess_net=make_trunk(observation_space, hidden_sizes, activation),
-        action_shape=action_space.shape,
-        unbounded=True,
-    )
-    initialise_orthogonal(actor, actor.mu, head_gain=0.01)
-    nn.init.constant_(actor.sigma_param, math.log(initial_std))
-    with warnings.catch_warnings():
-        # Tianshou takes max_action = 1 for a bounded network; with unbounded=True nothing bounds it.
-        warnings.filterwarnings("ignore", message="action_scaling and action_bound_method are only intended")
-        return ProbabilisticActorPolicy(
-            actor=actor,
-            dist_fn=diagonal_gaussian,
-            deterministic_eval=deterministic_eval,
-            action_space=action_space,
-            observation_space=observation_space,
-            action_scaling=bounded,
-            # Tianshou clips to [-1, 1] also where it does not scale.
-            action_bound_method="clip" if bounded else None,
+
+    def __init__(self, inputs: int, count: int, initial_std: float) -> None:
+        super().__init__()
+        self.layer = linear(inputs, count, HEAD_GAIN)
+        nn.init.constant_(self.layer.bias, inverse_softplus(max(initial_std - _LEAST_STD, _LEAST_STD)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the standard deviations, shape ``(N, count)``."""
+        return _LEAST_STD + F.softplus(self.layer(features))
+
+
+class GaussianActor(AbstractContinuousActorProbabilistic):
+    r"""Observations to mean and standard deviation of a Gaussian; the mean is linear in the trunk's features.
+
+    :param trunk: the network from observations to features.
+    :param action_shape: the shape of an action.
+    :param initial_std: the standard deviation at the start, > 0.
+    :param state_dependent_std: whether the standard deviation depends on the observation.
+    """
+
+    def __init__(
+        self,
+        trunk: ModuleWithVectorOutput,
+        action_shape: Sequence[int],
+        *,
+        initial_std: float,
+        state_dependent_std: bool,
+    ) -> None:
+        inputs, count = trunk.get_output_dim(), math.prod(action_shape)
+        super().__init__(count)
+        self._action_shape = tuple(action_shape)
+        self.preprocess = trunk
+        self.mu = linear(inputs, count, HEAD_GAIN)
+        self.sigma = (
+            StateDependentStd(inputs, count, initial_std) if state_dependent_std else FreeStd(count, initial_std)
         )
 
+    def get_preprocess_net(self) -> ModuleWithVectorOutput:
+        """Return the trunk."""
+        return self.preprocess
 
-def _is_bounded(space: spaces.Box) -> bool:
-    if len(space.shape) != 1 or space.shape[0] == 0 or not np.issubdtype(space.dtype, np.floating):
-        raise ValueError(
-            f"action_space must be a Box of floating-point vectors, got {space}; "
-            "flatten the action with an action wrapper"
-        )
-    bounds = np.stack([space.bounded_below, space.bounded_above])
-    if bounds.all() or not bounds.any():
-        with np.errstate(over="ignore"):  # bounds at the end of the floating range are none
-            return bool(bounds.all() and np.isfinite(space.high - space.low).all())
-    raise ValueError(
-        f"action_space must be bounded on both sides or on none, got {space}; "
-        "use an action wrapper that sets finite bounds"
-    )
+    def forward(self, obs: Any, state: Any = None, info: Any = None) -> tuple[tuple[Tensor, Tensor], Any]:
+        r"""Return :math:`\mu` and :math:`\sigma`, each of shape ``(N, *action_shape)``, and the trunk's state."""
+        features, state = self.preprocess(obs, state=state, info=info)
+        shape = (len(features), *self._action_shape)
+        return (self.mu(features).view(shape), self.sigma(features).reshape(shape)), state

@@ -12,16 +12,19 @@ import torch.nn.functional as F
 from gymnasium import spaces
 from tianshou.data import Batch
 from tianshou.utils.net.common import ActionReprNet, ModuleWithVectorOutput
-from tianshou.utils.net.discrete import DiscreteActor
 from torch import Tensor, nn
 
-from trpo_ts.networks import initialise_orthogonal, make_trunk
+from trpo_ts.networks import LinearActor, make_trunk
 
 __all__ = ["MaskedActor", "WithoutMask", "make_actor", "make_unmasked_trunk"]
 
 
 def make_unmasked_trunk(
-    observation_space: gym.Space[object], mask_key: str, hidden_sizes: Sequence[int], activation: type[nn.Module]
+    observation_space: gym.Space[object],
+    mask_key: str,
+    hidden_sizes: Sequence[int],
+    activation: type[nn.Module],
+    layer_norm: bool = False,
 ) -> WithoutMask:
     """Return a trunk that sees all of a Dict observation but the mask. See :func:`trpo_ts.networks.make_trunk`.
 
@@ -35,7 +38,7 @@ def make_unmasked_trunk(
             "let the environment return {'observation': ..., 'action_mask': ...}"
         )
     space = next(iter(rest.values())) if len(rest) == 1 else spaces.Dict(rest)
-    return WithoutMask(make_trunk(space, hidden_sizes, activation), tuple(rest))
+    return WithoutMask(make_trunk(space, hidden_sizes, activation, layer_norm=layer_norm), tuple(rest))
 
 
 def make_actor(
@@ -52,8 +55,7 @@ def make_actor(
     :raises ValueError: when the mask has not one number for each logit.
     """
     # Logits keep their gradient where probabilities vanish.
-    actor = DiscreteActor(preprocess_net=trunk, action_shape=means + logits, softmax_output=False)
-    initialise_orthogonal(actor, actor.last, head_gain=0.01)
+    actor = LinearActor(trunk, means + logits)
     if mask_key is None:
         return actor
     mask = cast(spaces.Dict, observation_space)[mask_key]

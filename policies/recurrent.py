@@ -12,7 +12,7 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.utils.net.common import ActionReprNet
 from torch import Tensor, nn
 
-from trpo_ts.networks import initialise_orthogonal, make_trunk
+from trpo_ts.networks import make_trunk
 from trpo_ts.policies.factory import make_policy
 from trpo_ts.recurrent import RecurrentTrunk, make_cell
 
@@ -70,7 +70,6 @@ def make_recurrent_policy(
     :raises ValueError: for spaces that are not supported, with what to do about it.
     """
     encoder = make_trunk(observation_space, encoder_sizes, activation)
-    initialise_orthogonal(encoder, encoder, head_gain=2.0**0.5)
     trunk = RecurrentTrunk(encoder, make_cell(cell, encoder.get_output_dim(), hidden_size))
     features = spaces.Box(-np.inf, np.inf, (hidden_size,), np.float32)
     policy = make_policy(features, action_space, hidden_sizes=hidden_sizes, activation=activation, **options)

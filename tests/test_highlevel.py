@@ -271,13 +271,13 @@ def test_default_networks_are_make_policys_and_make_critics():
     algorithm = make_builder().build().create_experiment_world().algorithm
     assert linear_sizes(algorithm.policy) == [64, 64, 1]
     assert linear_sizes(algorithm.critic) == [64, 64, 1]
-    assert torch.allclose(algorithm.policy.actor.sigma_param.exp(), torch.tensor(0.6))
+    assert torch.allclose(algorithm.policy.actor.sigma.log_std.exp(), torch.tensor(0.6))
     builder = make_builder().with_actor_factory(ActorFactoryMakePolicy(hidden_sizes=(5,), initial_std=0.3))
     builder.with_critic_factory(CriticFactoryMakeCritic(hidden_sizes=(7,)))
     algorithm = builder.build().create_experiment_world().algorithm
     assert linear_sizes(algorithm.policy) == [5, 1]
     assert linear_sizes(algorithm.critic) == [7, 1]
-    assert torch.allclose(algorithm.policy.actor.sigma_param.exp(), torch.tensor(0.3))
+    assert torch.allclose(algorithm.policy.actor.sigma.log_std.exp(), torch.tensor(0.3))
 
 
 @pytest.mark.parametrize("task", ["Pendulum-v1", "CartPole-v1"])
@@ -609,7 +609,7 @@ def test_other_files_are_refused(run, tmp_path, content):
 @pytest.mark.parametrize("kind", ["cut", "changed"])
 def test_damaged_file_is_refused(run, tmp_path, kind):
     content = bytearray((run / "state_best.pt").read_bytes())
-    weight = torch.load(run / "state_best.pt", weights_only=True)["algorithm"]["critic.last.model.0.weight"]
+    weight = torch.load(run / "state_best.pt", weights_only=True)["algorithm"]["critic.last.weight"]
     if kind == "cut":
         del content[-1000:]
     else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_bool", "check_instance", "check_integer", "check_real"]
+__all__ = ["check_bool", "check_choice", "check_instance", "check_integer", "check_real"]
 
 
 def check_real(
@@ -63,6 +64,15 @@ def check_bool(name: str, value: Any) -> bool:
     if not isinstance(value, numbers.Integral | np.bool_) or value not in (0, 1):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Check that ``value`` is one of the choices.
+
+    :raises ValueError: otherwise.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
 def check_instance(name: str, value: Any, kind: type, mend: str) -> None:

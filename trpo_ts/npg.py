@@ -271,7 +271,8 @@ class NPG(ActorCriticWithState):
     def _fit_critic(self, batch: Any, batch_size: int | None) -> list[float]:
         fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
         task = CriticTask(self.critic, self.optim._optim, batch.critic_obs, batch.returns, self.micro_batch_size)
-        return fit.fit(task)
+        with evaluation_mode(self.policy):  # batch norm in shared layers would move the policy by its statistics
+            return fit.fit(task)
 
     def _training_stats(
         self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]

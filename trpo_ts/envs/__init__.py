@@ -9,6 +9,7 @@ import gymnasium as gym
 
 from trpo_ts.envs.flat_action import FlatAction
 from trpo_ts.envs.flatten_action import FlattenAction
+from trpo_ts.envs.observations import TupleToDictObservation
 from trpo_ts.envs.point_mass import POINT_MASS_HORIZON, PointMass1DEnv
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "FlattenAction",
     "MeanReturn",
     "PointMass1DEnv",
+    "TupleToDictObservation",
     "evaluate",
     "simulate",
     "solve_point_mass",

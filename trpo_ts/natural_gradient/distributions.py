@@ -41,6 +41,7 @@ __all__ = [
     "frozen",
     "in_double",
     "register_frozen",
+    "register_like_parent",
     "register_metric",
 ]
 
@@ -104,6 +105,16 @@ def register_frozen(kind: type[Distribution]) -> Callable[[_Freeze], _Freeze]:
         return function
 
     return register
+
+
+_Kind = TypeVar("_Kind", bound=type[Distribution])
+
+
+def register_like_parent(kind: _Kind) -> _Kind:
+    """Make a subclass known as its parent is: for one that differs in how it is sampled, and in nothing else."""
+    parent = kind.__mro__[1]
+    _METRICS[kind], _FROZEN[kind] = _METRICS[parent], _FROZEN[parent]
+    return kind
 
 
 @register_metric(Independent)

@@ -45,6 +45,10 @@ def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
     return GaussNewton(metric, [theta]).of_vector
 
 
+_LEAST_SCALE = 1e-100
+"""Below it, squares have underflowed and say nothing."""
+
+
 class NoSecondDerivativeError(RuntimeError):
     """An operation of the network cannot be differentiated twice."""
 
@@ -137,6 +141,8 @@ class GaussNewton:
         others = [(p.detach(), t) for p, t in zip(self._pulled_back, tangents, strict=True)]
         left, right = (sum(float((a * b).double().sum()) for a, b in parts) for parts in (pairs, others))
         scale = max(_norm(a for a, _ in parts) * _norm(b for _, b in parts) for parts in (pairs, others))
+        if scale < _LEAST_SCALE:
+            return True
         return not abs(left - right) > math.sqrt(torch.finfo(tangents[0].dtype).eps) * scale
 
     def _differences(self, tangents: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -1,0 +1,83 @@
+"""The map from a policy's actions to those of the environment, for a Box of any shape and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium import spaces
+
+__all__ = ["ActionMap", "centred_map", "is_bounded", "unit_map"]
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    r"""From the policy's action :math:`a` to the environment's, :math:`o + s f(a)`, cut off at the bounds.
+
+    :param offset: :math:`o`, in the action's shape.
+    :param scale: :math:`s`, likewise.
+    :param low: the environment's lower bounds, likewise; infinite where there are none.
+    :param high: the upper bounds.
+    :param squash: whether :math:`f` is tanh; else it is the identity.
+    """
+
+    offset: np.ndarray
+    scale: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    squash: bool = False
+
+    def __call__(self, act: np.ndarray) -> np.ndarray:
+        """Return the environment's actions, shape ``(N, ...)``."""
+        raw = np.tanh(act) if self.squash else act
+        sent: np.ndarray = np.clip(self.offset + self.scale * raw, self.low, self.high)
+        return sent
+
+    def inverse(self, act: np.ndarray) -> np.ndarray:
+        """Return the policy's actions for the environment's."""
+        raw: np.ndarray = (act - self.offset) / self.scale
+        inside = 1.0 - np.finfo(np.float32).eps  # tanh reaches its bounds nowhere
+        return np.arctanh(np.clip(raw, -inside, inside)) if self.squash else raw
+
+
+def centred_map(space: spaces.Box, *, squash: bool = False) -> ActionMap:
+    """Return the map for policies whose actions are centred at zero.
+
+    A component with two bounds has [-1, 1] scaled to them. One with a single bound has that at a unit's distance
+    from its centre, as if it were -1 or 1, and is not scaled; one without any is passed on as it is.
+    """
+    low, high, below, above = _bounds(space)
+    scale = _half_range(low, high, below & above)
+    offset = np.zeros_like(low)
+    offset[above] = (high - scale)[above]
+    offset[below] = (low + scale)[below]
+    return ActionMap(offset, scale, low, high, squash)
+
+
+def unit_map(space: spaces.Box) -> ActionMap:
+    """Return the map for policies whose actions are in [0, 1]; the space has both bounds."""
+    low, high, below, above = _bounds(space)
+    return ActionMap(low, 2.0 * _half_range(low, high, below & above), low, high)
+
+
+def is_bounded(space: spaces.Box) -> bool:
+    """Return whether every component has both bounds."""
+    _, _, below, above = _bounds(space)
+    return bool((below & above).all())
+
+
+def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return lower and upper bounds in float64, infinite where there are none, and where there are any."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    # Bounds at the end of the floating range stand for none, and their difference is infinite.
+    largest = float(np.finfo(str(space.dtype)).max) / 4.0
+    below, above = low > -largest, high < largest
+    return np.where(below, low, -np.inf), np.where(above, high, np.inf), below, above
+
+
+def _half_range(low: np.ndarray, high: np.ndarray, bounded: np.ndarray) -> np.ndarray:
+    """Return half the distance of the bounds, 1 where there are not two different ones."""
+    halves = np.ones_like(low)
+    different = bounded & (high > low)
+    halves[different] = (high - low)[different] / 2.0
+    return halves

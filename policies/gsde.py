@@ -1,0 +1,66 @@
+"""Generalised state-dependent exploration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent
+
+from trpo_ts.natural_gradient.sampling import CorrelatedNormal
+from trpo_ts.networks.heads import HEAD_GAIN
+from trpo_ts.networks.layers import linear
+
+__all__ = ["StateDependentExploration"]
+
+
+class StateDependentExploration(nn.Module):
+    r"""Features to a Gaussian whose noise is a function of the state that is held over several steps.
+
+    Raffin, Kober, Stulp 2020, *Smooth Exploration for Robotic Reinforcement Learning*, arXiv:2005.05719, section 3:
+
+    .. math:: a = \mu(s) + E^\top z(s), \quad E_{ij} \sim \mathcal N(0, \sigma_{ij}^2), \qquad
+              a_j \mid s \sim \mathcal N\left(\mu_j(s), \textstyle\sum_i \sigma_{ij}^2 z_i(s)^2\right).
+
+    Actions are sampled by the left side with one :math:`E` for ``noise_steps`` steps of each environment, so that
+    exploration is smooth; densities are those of the right side, the marginal.
+
+    It differs from the paper in two points. :math:`z` is the features and a constant 1, scaled to unit length, so
+    that the standard deviation starts at ``initial_std`` everywhere and vanishes nowhere. And gradients flow through
+    :math:`z`, since the Fisher matrix has to know all that a step of the parameters changes.
+
+    :param inputs: how many features there are.
+    :param action_shape: the shape of an action.
+    :param initial_std: the standard deviation at the start, > 0.
+    :param noise_steps: for how many samples the noise is held, >= 1.
+    """
+
+    def __init__(self, inputs: int, action_shape: Sequence[int], *, initial_std: float, noise_steps: int) -> None:
+        super().__init__()
+        count = math.prod(action_shape)
+        self._action_shape = tuple(action_shape)
+        self._noise_steps = noise_steps
+        self.mu = linear(inputs, count, HEAD_GAIN)
+        self.log_std = nn.Parameter(torch.full((inputs + 1, count), math.log(initial_std)))
+        self._noise = torch.empty(0, *self.log_std.shape)
+        self._age = 0
+
+    def forward(self, features: Tensor) -> Independent[CorrelatedNormal]:
+        """Return the marginal distributions of actions, which are sampled with the noise that is held."""
+        z = nn.functional.normalize(torch.cat([features, torch.ones_like(features[:, :1])], dim=1))
+        shape = (len(features), *self._action_shape)
+        loc = self.mu(features).view(shape)
+        scale = (z.square() @ (2.0 * self.log_std).exp()).sqrt().view(shape)
+        deviation = partial(self._deviation, z.detach())
+        return Independent(CorrelatedNormal(loc, scale, deviation), len(self._action_shape))
+
+    def _deviation(self, z: Tensor) -> Tensor:
+        """Return E^T z with a noise matrix of its own for each row, drawn anew when it has been held long enough."""
+        if self._age >= self._noise_steps or len(self._noise) != len(z):
+            self._noise, self._age = torch.randn(len(z), *self.log_std.shape), 0
+        self._age += 1
+        weights = self._noise.to(z) * self.log_std.exp()
+        return torch.einsum("nh,nha->na", z, weights).view(-1, *self._action_shape)

@@ -1,0 +1,73 @@
+"""Images: which axis holds the channels, and a convolutional network of a size that fits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from trpo_ts.networks.layers import convolution
+from trpo_ts.networks.numbers import Encoder, UnitScale
+
+__all__ = ["ImageEncoder", "channel_axis"]
+
+_LAYERS_FROM_SIDE = {
+    36: ((32, 8, 4), (64, 4, 2), (64, 3, 1)),  # Mnih et al. 2015, Human-level control, doi:10.1038/nature14236
+    12: ((32, 4, 2), (64, 3, 2)),
+    4: ((16, 3, 1),),  # Young and Tian 2019, MinAtar, arXiv:1903.03176
+}
+"""Channels, kernel and stride of each convolution, by the shortest side that they are for."""
+
+
+def channel_axis(shape: Sequence[int]) -> int | None:
+    """Return the axis of an image's channels, 0 or 2; None for a shape that is no image of at least 4 x 4.
+
+    Where two neighbouring axes are equal they are height and width, and the third is the channels; else the shorter
+    one of the first and the last is.
+    """
+    if len(shape) != 3:
+        return None
+    first, middle, last = shape
+    channels_first = middle == last if (first == middle) != (middle == last) else first < last
+    axis = 0 if channels_first else 2
+    return axis if min(_sides(shape, axis)) >= min(_LAYERS_FROM_SIDE) else None
+
+
+class ImageEncoder(Encoder):
+    """Convolutions whose number, size and stride follow from the image's size, then one vector per image.
+
+    :param space: a Box for whose shape :func:`channel_axis` finds the channels.
+    :param activation: the activation after each convolution.
+    """
+
+    def __init__(self, space: spaces.Box, activation: type[nn.Module]) -> None:
+        axis = channel_axis(space.shape)
+        assert axis is not None
+        sides = _sides(space.shape, axis)
+        specification = next(layers for side, layers in _LAYERS_FROM_SIDE.items() if min(sides) >= side)
+        channels = [space.shape[axis], *(outputs for outputs, _, _ in specification)]
+        for _, kernel, stride in specification:
+            sides = [(side - kernel) // stride + 1 for side in sides]
+        super().__init__(channels[-1] * sides[0] * sides[1])
+        self._axis = axis
+        self.scale = UnitScale(space)
+        pairs = zip(itertools.pairwise(channels), specification, strict=True)
+        self.layers = nn.Sequential(
+            *(
+                module
+                for (inputs, outputs), (_, kernel, stride) in pairs
+                for module in (convolution(inputs, outputs, kernel, stride), activation())
+            )
+        )
+
+    def forward(self, obs: object, like: Tensor) -> Tensor:
+        """Return the features, shape ``(N, output_dim)``, of images ``(N, H, W, C)`` or ``(N, C, H, W)``."""
+        images: Tensor = self.scale(obs, like)
+        features: Tensor = self.layers(images if self._axis == 0 else images.movedim(-1, 1))
+        return features.flatten(1)
+
+
+def _sides(shape: Sequence[int], axis: int) -> list[int]:
+    return [side for i, side in enumerate(shape) if i != axis]
