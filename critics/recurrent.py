@@ -14,8 +14,7 @@ from tianshou.data import Batch
 from torch import Tensor, nn
 
 from trpo_ts.critics.factory import make_critic
-from trpo_ts.networks import make_trunk
-from trpo_ts.recurrent import RecurrentTrunk, make_cell
+from trpo_ts.recurrent import RecurrentTrunk, make_recurrent_trunk
 from trpo_ts.sequences import SequencedObs
 
 __all__ = ["RecurrentCritic", "make_recurrent_critic"]
@@ -101,8 +100,7 @@ def make_recurrent_critic(
     :param activation: the activation after each of these layers.
     :raises ValueError: for a space that is not supported, with what to do about it.
     """
-    encoder = make_trunk(observation_space, encoder_sizes, activation)
-    trunk = RecurrentTrunk(encoder, make_cell(cell, encoder.get_output_dim(), hidden_size))
+    trunk = make_recurrent_trunk(observation_space, cell, hidden_size, encoder_sizes, activation)
     features = spaces.Box(-np.inf, np.inf, (hidden_size,), np.float32)
     return RecurrentCritic(trunk, make_critic(features, hidden_sizes=hidden_sizes, activation=activation))
 

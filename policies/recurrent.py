@@ -12,9 +12,8 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.utils.net.common import ActionReprNet
 from torch import Tensor, nn
 
-from trpo_ts.networks import make_trunk
 from trpo_ts.policies.factory import make_policy
-from trpo_ts.recurrent import RecurrentTrunk, make_cell
+from trpo_ts.recurrent import RecurrentTrunk, make_recurrent_trunk
 
 __all__ = ["RecurrentActor", "make_recurrent_policy"]
 
@@ -69,8 +68,7 @@ def make_recurrent_policy(
     :param options: further ones of :func:`make_policy`, for the action distribution.
     :raises ValueError: for spaces that are not supported, with what to do about it.
     """
-    encoder = make_trunk(observation_space, encoder_sizes, activation)
-    trunk = RecurrentTrunk(encoder, make_cell(cell, encoder.get_output_dim(), hidden_size))
+    trunk = make_recurrent_trunk(observation_space, cell, hidden_size, encoder_sizes, activation)
     features = spaces.Box(-np.inf, np.inf, (hidden_size,), np.float32)
     policy = make_policy(features, action_space, hidden_sizes=hidden_sizes, activation=activation, **options)
     policy.actor = RecurrentActor(trunk, policy.actor)

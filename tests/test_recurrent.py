@@ -466,7 +466,7 @@ def test_factory_passes_the_policys_options_on() -> None:
     [
         ({"cell": "rnn"}, r"cell must be one of 'gru', 'lstm', got 'rnn'"),
         ({"hidden_size": 0}, r"hidden_size must be an integer >= 1, got 0"),
-        ({"encoder_sizes": ()}, r"hidden_sizes must be a sequence of at least one width"),
+        ({"encoder_sizes": ()}, r"encoder_sizes must be a sequence of at least one width, got \(\)"),
     ],
 )
 def test_factories_name_what_is_wrong(make: Any, options: dict[str, Any], message: str) -> None:

@@ -6,16 +6,19 @@ on every device, as the products with the Fisher matrix demand, and K-FAC finds 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import gymnasium as gym
 import torch
 from tianshou.utils.net.common import ModuleWithVectorOutput
 from torch import Tensor, nn
 
 from trpo_ts.checks import check_integer
+from trpo_ts.networks import make_trunk
 from trpo_ts.sequences import Sequences
 
-__all__ = ["GRU", "LSTM", "Cell", "RecurrentTrunk", "make_cell"]
+__all__ = ["GRU", "LSTM", "Cell", "RecurrentTrunk", "make_cell", "make_recurrent_trunk"]
 
 
 class Cell(nn.Module):
@@ -167,3 +170,20 @@ class RecurrentTrunk(ModuleWithVectorOutput):
         features, _ = self.encoder(obs)
         gates: Tensor = self.cell.input(features)
         return gates
+
+
+def make_recurrent_trunk(
+    observation_space: gym.Space[object],
+    cell: str,
+    hidden_size: int,
+    encoder_sizes: Sequence[int],
+    activation: type[nn.Module],
+) -> RecurrentTrunk:
+    """Return a new trunk; see :func:`trpo_ts.policies.make_recurrent_policy`.
+
+    :raises ValueError: for a space or a value that is not supported, with what to do about it.
+    """
+    if len(encoder_sizes) == 0:
+        raise ValueError(f"encoder_sizes must be a sequence of at least one width, got {encoder_sizes!r}; say (64,)")
+    encoder = make_trunk(observation_space, encoder_sizes, activation)
+    return RecurrentTrunk(encoder, make_cell(cell, encoder.get_output_dim(), hidden_size))
