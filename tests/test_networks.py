@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -235,3 +237,15 @@ def test_tuples_become_dicts_at_every_level():
     assert env.reset()[0] == {"0": 1, "1": {"x": {"0": 0}}}
     assert env.step(0)[0] == {"0": 2, "1": {"x": {"0": 1}}}
     assert env.observation_space.contains(env.step(0)[0])
+
+
+def test_the_examples_of_the_documentation_run():
+    page = (Path(__file__).resolve().parent.parent / "docs" / "spaces.md").read_text()
+    sections = dict(section.split("\n", 1) for section in page.split("\n## ")[1:])
+    text = sections["Observations"] + sections["Networks and distributions"]
+    names: dict[str, Any] = {}
+    for code in re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+        exec(code, names)
+    assert names["policy"].actor.preprocess is names["critic"].preprocess is names["trunk"]
+    obs = names["env"].observation_space.sample()
+    assert names["critic"](Batch([obs])).shape == (1, 1)

@@ -93,5 +93,8 @@ class _Narrowed(Encoder):
 
 def _mend(space: object) -> str:
     if isinstance(space, spaces.Tuple):
-        return "wrap the environment in trpo_ts.envs.TupleToDictObservation"
+        return (
+            "wrap the environment in trpo_ts.envs.TupleToDictObservation and take the wrapper's observation_space "
+            "(that of a DummyVectorEnv is the innermost environment's)"
+        )
     return "make numbers of a fixed size of it with gymnasium.wrappers.FlattenObservation or TransformObservation"
