@@ -4,14 +4,14 @@
 #   make tianshou-tests                    clones Tianshou at its tag from GitHub
 #   make tianshou-tests TIANSHOU=PATH      takes the folders `test` and `examples` from a checkout of that tag
 #
-# Every line that is changed is printed. PYTHON names the interpreter; it needs what the make target installs.
+# Every line that is changed is printed. TEST_PYTHON names another interpreter with what the make target installs.
 set -euo pipefail
+checkout=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
-python=$(realpath -s "${PYTHON:-.venv/bin/python}")
+python=$(realpath -s "${TEST_PYTHON:-.venv/bin/python}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-checkout=${1:-}
 if [ -z "$checkout" ]; then
     checkout=$work/tianshou
     git -c advice.detachedHead=false clone --quiet --depth 1 --branch v2.0.1 https://github.com/thu-ml/tianshou "$checkout"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tianshou.env import BaseVectorEnv, VectorEnvNormObs, VectorEnvWrapper
 from tianshou.highlevel.module.core import TDevice
-from tianshou.highlevel.persistence import PersistEvent, PolicyPersistence, RestoreEvent
+from tianshou.highlevel.persistence import Persistence, PersistEvent, PolicyPersistence, RestoreEvent
 from tianshou.highlevel.world import World
 from tianshou.utils import RunningMeanStd
 
@@ -32,15 +32,18 @@ class StatePersistence(PolicyPersistence):
     2.6, and leaves out the statistics, without which a restored policy sees other observations. A file is replaced as
     a whole, and read by torch's restricted loader: one from an untrusted source cannot run code.
 
+    :param additional_persistence: handlers that are called besides, such as those of an environment factory.
+    :param enabled: whether anything is saved; restoring always works.
     :param continued: whether the run goes on in the folder it restores from: then it restores the latest epoch, and
         replaces the best state only by one with a higher score.
-    The other parameters are those of Tianshou's class.
     """
 
     BEST = "state_best.pt"
     _EPOCH = re.compile(r"state_epoch_(\d+)\.pt")
 
-    def __init__(self, additional_persistence: Any = None, enabled: bool = True, continued: bool = False) -> None:
+    def __init__(
+        self, additional_persistence: Persistence | None = None, enabled: bool = True, continued: bool = False
+    ) -> None:
         super().__init__(additional_persistence, enabled, PolicyPersistence.Mode.POLICY_STATE_DICT)
         self.continued = continued
         self._best_score = -math.inf
