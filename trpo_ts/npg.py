@@ -29,7 +29,7 @@ from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
 from trpo_ts.natural_gradient.rows import Rows, row_slices
 from trpo_ts.natural_gradient.surrogate import entropy_terms
-from trpo_ts.replay import episode_ends, policy_sequences, replayed_values
+from trpo_ts.replay import policy_sequences, replayed_values
 from trpo_ts.rollout import (
     ActionDistribution,
     as_tensors,
@@ -168,7 +168,7 @@ class NPG(ActorCriticWithState):
         batch.obs = as_tensors(batch.obs, parameter.device, parameter.dtype)
         batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
         batch.act = as_tensors(batch.act, parameter.device, parameter.dtype)
-        batch.sequences = policy_sequences(self.policy, batch, episode_ends(batch, buffer, indices))
+        batch.sequences = policy_sequences(self.policy, batch, buffer, indices)
         self._check_policy(batch)
         batch = self._add_returns_and_advantages(batch, buffer, indices)
         batch.adv = batch.adv.to(parameter.device, parameter.dtype)

@@ -25,12 +25,13 @@ def episode_ends(batch: Any, buffer: ReplayBuffer, indices: np.ndarray) -> np.nd
     return ends
 
 
-def policy_sequences(policy: nn.Module, batch: Any, ends: np.ndarray) -> Sequences | None:
+def policy_sequences(policy: nn.Module, batch: Any, buffer: ReplayBuffer, indices: np.ndarray) -> Sequences | None:
     """Return the sequences in which the policy acted, from the states in the buffer; None for one without memory.
 
     :param policy: the policy.
     :param batch: the rollout.
-    :param ends: see :func:`episode_ends`.
+    :param buffer: the buffer it is from.
+    :param indices: where in the buffer.
     :raises ValueError: when the buffer does not hold the policy's states, one before and one after each row.
     """
     trunk = next((module for module in policy.modules() if isinstance(module, RecurrentTrunk)), None)
@@ -49,6 +50,7 @@ def policy_sequences(policy: nn.Module, batch: Any, ends: np.ndarray) -> Sequenc
             "collect with Tianshou's Collector and this policy, whose actor must return the state of its trunk"
         )
     parameter = next(policy.parameters())
+    ends = episode_ends(batch, buffer, indices)
     before, after = (torch.as_tensor(state[key]).to(parameter) for key in ("before", "after"))
     expected = (len(ends), trunk.cell.state_size)
     if before.shape != expected:

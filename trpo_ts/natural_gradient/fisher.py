@@ -45,10 +45,6 @@ def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
     return GaussNewton(metric, [theta]).of_vector
 
 
-_LEAST_SCALE = 1e-100
-"""Below it, squares have underflowed and say nothing."""
-
-
 class NoSecondDerivativeError(RuntimeError):
     """An operation of the network cannot be differentiated twice."""
 
@@ -137,13 +133,12 @@ class GaussNewton:
 
     def _agree(self, pushed: Sequence[Tensor], tangents: Sequence[Tensor]) -> bool:
         """Whether u^T (J v) = (J^T u)^T v, up to rounding: an operation may drop its second derivative silently."""
-        pairs = [(u.detach(), t) for u, t in zip(self._cotangents, pushed, strict=True)]
-        others = [(p.detach(), t) for p, t in zip(self._pulled_back, tangents, strict=True)]
-        left, right = (sum(float((a * b).double().sum()) for a, b in parts) for parts in (pairs, others))
-        scale = max(_norm(a for a, _ in parts) * _norm(b for _, b in parts) for parts in (pairs, others))
-        if scale < _LEAST_SCALE:
-            return True
-        return not abs(left - right) > math.sqrt(torch.finfo(tangents[0].dtype).eps) * scale
+        cotangents, pulled_back = ([t.detach() for t in tensors] for tensors in (self._cotangents, self._pulled_back))
+        left, right = _dot(cotangents, pushed), _dot(pulled_back, tangents)
+        # The larger of |u| |Jv| and |J^T u| |v|, squared. Where it underflows, products say nothing.
+        scale = max(_dot(a, a) * _dot(b, b) for a, b in ((cotangents, pushed), (pulled_back, tangents)))
+        numbers = torch.finfo(tangents[0].dtype)
+        return scale < numbers.tiny or not (left - right) ** 2 > numbers.eps * scale
 
     def _differences(self, tangents: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return J v by central differences, with an error of order eps^(2/3)."""
@@ -177,6 +172,10 @@ class GaussNewton:
             allow_unused=True,
             materialize_grads=True,
         )
+
+
+def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
+    return sum(float(a.reshape(-1).dot(b.reshape(-1))) for a, b in zip(left, right, strict=True))
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
