@@ -3,14 +3,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH := .venv/.installed-bench
 
-.PHONY: demo test lint types wheel clean
+.PHONY: demo test bench lint types wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# An hour or so; nothing else should run.
+bench: $(BENCH)
+	$(BIN)/python benchmarks/speed.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -31,3 +36,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
+
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	touch $(BENCH)
