@@ -21,8 +21,7 @@ import argparse
 import copy
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -31,15 +30,14 @@ import common
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.data import VectorReplayBuffer
-from torch import Tensor, nn
+from torch import nn
+from updates.critics import CriticRollout, Follower
 from updates.training import CRITIC_STEPS, LEARNING_RATE, Training, networks
 
-from trpo_ts.critics import CriticFit, CriticTask, GaussNewtonFit, MinibatchFit, OptimizerFit
+from trpo_ts.critics import CriticFit, GaussNewtonFit, MinibatchFit, OptimizerFit
 
 TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4", "Hopper-v4"), (0, 1, 2), (100, 200, 400)
 SAMPLES, HELD_OUT, HIDDEN = 1024, 8, (64, 64)
-LEFT_TO_CRITICS = 0.1
 ERRORS = ("rollout", "held_out", "true_returns")
 STARTS = ("own", "first")
 
@@ -50,39 +48,9 @@ def fits() -> dict[str, CriticFit]:
     found["MinibatchFit(10, 128)"] = MinibatchFit(10, 128)
     shapes = ((1, 2), (1, 3), (1, 4), (2, 1), (2, 2))
     for (steps, cg_iters), damping, max_change in product(shapes, (0.01, 0.1), (0.1, 0.5)):
-        name = f"GaussNewtonFit({steps}, {cg_iters}, {damping:g}, {max_change:g})"
-        found[name] = GaussNewtonFit(steps, cg_iters, damping, max_change)
+        name = f"{steps} x {cg_iters} products, damping {damping:g}, max_change {max_change:g}"
+        found[name] = GaussNewtonFit(steps=steps, cg_iters=cg_iters, damping=damping, max_change=max_change)
     return found
-
-
-@dataclass
-class Follower:
-    """A critic that learns beside the policy."""
-
-    fit: CriticFit
-    critic: nn.Module
-    optimizer: torch.optim.Optimizer
-
-    def learn(self, obs: Tensor, returns: Tensor) -> None:
-        """Fit the critic once."""
-        with torch.random.fork_rng():  # the data must not depend on who draws minibatches
-            self.fit.fit(CriticTask(self.critic, self.optimizer, obs, returns))
-
-    def learned_from(self, start: Follower, obs: Tensor, returns: Tensor) -> Follower:
-        """Return what one fit makes of another's critic, which stays as it is."""
-        follower = Follower(self.fit, *copy.deepcopy((start.critic, start.optimizer)))
-        follower.learn(obs, returns)
-        return follower
-
-    def values(self, obs: Tensor) -> Tensor:
-        """Return the values, shape ``(N,)``."""
-        with torch.no_grad():
-            values: Tensor = self.critic(obs).flatten()
-        return values
-
-    def error(self, obs: Tensor, returns: Tensor) -> float:
-        """Return the mean squared error."""
-        return float((self.values(obs) - returns).square().mean())
 
 
 def followers(critic: nn.Module) -> dict[str, Follower]:
@@ -94,47 +62,7 @@ def followers(critic: nn.Module) -> dict[str, Follower]:
     return found
 
 
-class Rollout:
-    """Observations of a buffer, and returns on it, in units of the running standard deviation of returns."""
-
-    def __init__(self, training: Training, buffer: VectorReplayBuffer) -> None:
-        self.buffer = buffer
-        self._algorithm = training.algorithm
-        self._scale = math.sqrt(training.algorithm.ret_rms.var + 1e-8)
-        self._batch, self._indices = buffer.sample(0)
-        self.obs = torch.as_tensor(self._batch.obs, dtype=torch.float32)
-        self._obs_next = torch.as_tensor(self._batch.obs_next, dtype=torch.float32)
-
-    def targets(self, follower: Follower) -> Tensor:
-        """Return the lambda-returns that the follower's critic leads to, shape ``(N,)``."""
-        values, next_values = follower.values(self.obs), follower.values(self._obs_next)
-        return self._returns(self._batch.rew, values, next_values, self._algorithm.gae_lambda)
-
-    def true_returns(self, all_followers: Iterable[Follower]) -> tuple[Tensor, Tensor]:
-        """Return the rows whose future is long enough, and their discounted returns."""
-        values = [(f.values(self.obs), f.values(self._obs_next)) for f in all_followers]
-        mean, next_mean = (torch.stack(parts).mean(0) for parts in zip(*values, strict=True))
-        # Without rewards, and with values of one everywhere, a return is what of it is the critic's.
-        left = self._returns(0.0 * self._batch.rew, torch.ones_like(mean), torch.ones_like(mean), 1.0)
-        rows = torch.nonzero(left <= LEFT_TO_CRITICS).flatten()
-        return rows, self._returns(self._batch.rew, mean, next_mean, 1.0)[rows]
-
-    def _returns(self, rewards: np.ndarray, values: Tensor, next_values: Tensor, gae_lambda: float) -> Tensor:
-        batch = copy.copy(self._batch)
-        batch.rew = rewards
-        returns, _ = self._algorithm.compute_episodic_return(
-            batch,
-            self.buffer,
-            self._indices,
-            self._scale * next_values.numpy(),
-            self._scale * values.numpy(),
-            gamma=self._algorithm.gamma,
-            gae_lambda=gae_lambda,
-        )
-        return torch.as_tensor(returns / self._scale, dtype=torch.float32)
-
-
-def judged(ways: dict[str, Follower], rollout: Rollout, held_out: Rollout) -> Iterator[dict[str, Any]]:
+def judged(ways: dict[str, Follower], rollout: CriticRollout, held_out: CriticRollout) -> Iterator[dict[str, Any]]:
     """Yield the errors of each way after a fit to the rollout, from its own critic and from the first's."""
     rows, true_returns = held_out.true_returns(ways.values())
     first = next(iter(ways.values()))
@@ -158,9 +86,9 @@ def run(task: str, seed: int, stages: Sequence[int] = STAGES) -> list[dict[str, 
     ways = followers(training.algorithm.critic)
     found: list[dict[str, Any]] = []
     for updates in range(max(stages) + 1):
-        rollout = Rollout(training, training.collect(SAMPLES))
+        rollout = CriticRollout(training, training.collect(SAMPLES))
         if updates in stages:
-            held_out = Rollout(training, training.collect(HELD_OUT * SAMPLES))
+            held_out = CriticRollout(training, training.collect(HELD_OUT * SAMPLES))
             found += [
                 {"task": task, "seed": seed, "updates": updates, **row} for row in judged(ways, rollout, held_out)
             ]

@@ -44,7 +44,7 @@ def measure(parts: Sequence[str], device: str = "cpu") -> None:
         for case in CASES:
             data["cases"].append(compare(case))
             print(json.dumps(data["cases"][-1], indent=1), flush=True)
-        common.save("speed", data)
+            common.save("speed", data)
     if "growth" in parts:
         name = "one CPU thread" if device == "cpu" else torch.cuda.get_device_name()
         data.setdefault("growth", {})[name] = growth(POINTS, GROWTH_ROUNDS, device)

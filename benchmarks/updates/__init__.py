@@ -1,1 +1,1 @@
-"""The parts of the benchmark of one update; `benchmarks/speed.py` puts them together."""
+"""The parts of the benchmarks `speed.py` and `critic.py`."""

@@ -49,7 +49,7 @@ CASES = (
     Case(f"{SMALL}, Walker2d", _trained("Walker2d-v4", (64, 64), 1024, 200), 41, WITH_MINIBATCHES),
     Case(LARGE, _trained("Humanoid-v4", (256, 256), 16_384, 8), 7),
     Case("200,000 samples, 17-64-64-6, synthetic", partial(synthetic_start, 200_000, (64, 64)), 3),
-    Case("512 images of 4 x 42 x 42, convolutions", _images(512, 20), 7, ON_IMAGES),
+    Case("512 images of 4 x 42 x 42, convolutions", _images(512, 50), 7, ON_IMAGES),
 )
 
 

@@ -13,7 +13,7 @@ from updates.timing import quotient, seconds_of, take_turns
 __all__ = ["solves"]
 
 TARGETS, DAMPINGS = (0.9, 0.95), (0.1, 0.01)
-MOST_PRODUCTS = 256
+MOST_PRODUCTS = 1024
 
 
 def solves(judge: Judge, rounds: int) -> list[dict[str, Any]]:
