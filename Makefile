@@ -3,8 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH := .venv/.installed-bench
 
-.PHONY: demo test tianshou-tests lint types wheel clean
+.PHONY: demo test tianshou-tests bench lint types wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
@@ -16,6 +17,10 @@ test: $(STAMP)
 tianshou-tests: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[tianshou-tests]"
 	tools/tianshou_tests.sh $(TIANSHOU)
+
+# An hour or so; nothing else should run.
+bench: $(BENCH)
+	$(BIN)/python benchmarks/speed.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -36,3 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $(STAMP)
+
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	touch $(BENCH)

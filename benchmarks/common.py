@@ -1,4 +1,4 @@
-"""What the benchmarks share: where results lie, what they ran on, tables in the documents."""
+"""What the benchmarks share: where results lie, what they ran on, tables and images in the documents."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+IMAGE_WIDTH = 1100
 PACKAGES = ("torch", "numpy", "tianshou", "gymnasium", "mujoco", "sb3-contrib", "skrl")
 
 
@@ -71,3 +77,21 @@ def write_between_markers(document: Path, name: str, text: str) -> None:
     before, rest = content.split(start)
     _, after = rest.split(end)
     document.write_text(f"{before}{start}\n{text}\n{end}{after}")
+
+
+def save_image(figure: go.Figure, name: str) -> Path | None:
+    """Draw a figure as `docs/images/name` with an installed browser, without a network; None where there is none."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        print(f"no browser of {', '.join(BROWSERS)} is installed: {name} stays as it is")
+        return None
+    path, height = ROOT / "docs" / "images" / name, int(figure.layout.height or 450)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "figure.html")
+        still = go.Figure(figure).update_layout(width=IMAGE_WIDTH, height=height)
+        drawing = still.to_html(full_html=False, include_plotlyjs=True, config={"displayModeBar": False})
+        page.write_text(f"<html><body style='margin: 0'>{drawing}</body></html>")
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={path}"]
+        command += [f"--user-data-dir={folder}", f"--window-size={IMAGE_WIDTH},{height}", page.as_uri()]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return path

@@ -1,24 +1,30 @@
-"""The tables in the documents are those of the committed data."""
+"""The tables in the documents are those of the committed data, and the benchmarks run."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
+import common
+import critic
+import learning
+import numpy as np
+import point_mass
 import pytest
+import speed
+import torch
+from torch import nn
+from updates import critics, figures, tables
+from updates.cases import quick_cases
+from updates.sides import BASELINE, GAUSS_NEWTON, MICRO_BATCHES, OURS, available
+from updates.start import synthetic_start
+from updates.synthetic import SyntheticRollout
+
+from trpo_ts import TRPO
+from trpo_ts.critics import OptimizerFit
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def load(name):
-    """Import a benchmark from its file, with the module that they share."""
-    for module in ("common", name):
-        if module not in sys.modules:
-            spec = importlib.util.spec_from_file_location(module, ROOT / "benchmarks" / f"{module}.py")
-            sys.modules[module] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[module])
-    return sys.modules[name]
 
 
 def between_markers(document, name):
@@ -27,9 +33,8 @@ def between_markers(document, name):
 
 
 def test_point_mass_table_and_target():
-    benchmark = load("point_mass")
-    runs = benchmark.common.load("point_mass")["runs"]
-    assert between_markers("README.md", "point-mass") == benchmark.table(runs)
+    runs = common.load("point_mass")["runs"]
+    assert between_markers("README.md", "point-mass") == point_mass.table(runs)
     assert [run["seed"] for run in runs] == list(range(10))
     for run in runs:
         assert run["final_return_mean"] > -30.0
@@ -39,22 +44,103 @@ def test_point_mass_table_and_target():
 
 
 def test_speed_tables():
-    benchmark = load("speed")
-    for name, text in benchmark.tables(benchmark.common.load("speed")).items():
+    data = common.load("speed")
+    for name, text in tables.tables(data).items():
         assert between_markers("docs/benchmarks.md", name) == text
-    assert between_markers("README.md", "speed") == benchmark.summary(benchmark.common.load("speed"))
+    assert between_markers("README.md", "speed") == tables.summary(data)
 
 
 def test_learning_table():
-    benchmark = load("learning")
-    assert between_markers("docs/benchmarks.md", "learning") == benchmark.table(benchmark.done())
+    assert between_markers("docs/benchmarks.md", "learning") == learning.table(learning.done())
 
 
 def test_markers_must_be_there_once(tmp_path):
-    common = load("point_mass").common
     document = tmp_path / "page.md"
     document.write_text("before <!-- a -->old<!-- /a --> after")
     common.write_between_markers(document, "a", "new")
     assert document.read_text() == "before <!-- a -->\nnew\n<!-- /a --> after"
     with pytest.raises(ValueError, match="must hold <!-- b -->"):
         common.write_between_markers(document, "b", "new")
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return speed.quick()
+
+
+def test_all_sides_take_the_same_step(quick):
+    """Peers begin at the same networks, moments and rollout: the critic comes out the same, the direction is exact."""
+    for case, expected in zip(quick["cases"], quick_cases(), strict=True):
+        sides = case["sides"]
+        assert tuple(sides) == expected.sides
+        assert sides[BASELINE]["speed_up"] == 1.0
+        for name, side in sides.items():
+            assert side["milliseconds"] > 0.0
+            assert 0.8 < side["optimality"] < 1.0 + 1e-3, (case["case"], name)
+            if "critic_error" in side and name not in (GAUSS_NEWTON, "SB3-contrib, 10 epochs of minibatches"):
+                assert side["critic_error"] == pytest.approx(sides[BASELINE]["critic_error"], rel=1e-4), name
+        assert sides[OURS]["products"] <= sides[BASELINE]["products"]
+
+
+def test_solves_reach_their_accuracy(quick):
+    for case in quick["cases"]:
+        assert [(row["damping"], row["target"]) for row in case["accuracy"]] == [
+            (0.1, 0.9),
+            (0.1, 0.95),
+            (0.01, 0.9),
+            (0.01, 0.95),
+        ]
+        for easy, hard in zip(case["accuracy"][::2], case["accuracy"][1::2], strict=True):
+            assert 1 <= easy["products"]["plain"] <= hard["products"]["plain"]
+
+
+def test_growth_and_memory(quick):
+    points = quick["growth"]["one CPU thread"]["points"]
+    assert [(point["samples"], point["width"]) for point in points] == [(64, 64), (128, 64), (4096, 8)]
+    assert set(quick["memory"]) == set(available(speed.MEMORY_SIDES))
+    assert all(0.0 <= megabytes < 1000.0 for megabytes in quick["memory"].values())
+    assert {BASELINE, OURS, MICRO_BATCHES} <= set(quick["memory"])
+
+
+def test_tables_and_figures_show_all_that_was_measured(quick):
+    quick = {**quick, "memory": dict.fromkeys(quick["memory"], 1.0)}  # so small an update may take none
+    text = tables.tables(quick)
+    assert text["speed"].count("\n") == 1 + sum(len(case["sides"]) for case in quick["cases"])
+    assert text["accuracy"].count("\n| ") == 2 + 4 * len(quick["cases"])
+    assert "4,096" in text["growth"]
+    found = figures.figures(quick)
+    assert [len(figure.data) for figure in found.values()] == [len(quick["cases"]), 6, 6]
+
+
+def test_critics_are_judged(monkeypatch):
+    monkeypatch.setattr(critic, "SAMPLES", 64)
+    monkeypatch.setattr(critic, "HELD_OUT", 2)
+    monkeypatch.setattr(critics, "LEFT_TO_CRITICS", 0.95)
+    rows = critic.run("Pendulum-v1", 0, (1, 2))
+    names = list(critic.fits())
+    assert len(rows) == 2 * len(names) * len(critic.STARTS)
+    for row in rows:
+        assert all(math.isfinite(row[error]) and row[error] > 0.0 for error in critic.ERRORS)
+    for row in rows[: len(critic.STARTS)]:
+        assert row["rollout"] < row["before"]
+    for start in critic.STARTS:
+        lines = critic.table(rows, start).splitlines()
+        assert [line.split("|")[1].strip() for line in lines[2:]] == names
+        assert lines[2].split("|")[2].split() == ["1.000", "/", "1.000", "/", "1.000"]
+
+
+def test_true_returns_of_a_constant_reward():
+    """One forever is worth 1 / (1 - gamma); rows with more than a tenth of that left to the critic are not judged."""
+    algorithm = synthetic_start(64, (4,)).algorithm(TRPO)
+    buffer = SyntheticRollout(16 * 250)
+    buffer._batch.rew[:] = 1.0
+    rollout = critics.CriticRollout(SimpleNamespace(algorithm=algorithm), buffer)
+    worth = 1.0 / (1.0 - algorithm.gamma) / rollout._scale
+    exact = nn.Linear(17, 1)
+    nn.init.zeros_(exact.weight)
+    nn.init.constant_(exact.bias, worth)
+    follower = critics.Follower(OptimizerFit(0), exact, torch.optim.Adam(exact.parameters()))
+    rows, returns = rollout.true_returns([follower])
+    horizon = math.ceil(math.log(critics.LEFT_TO_CRITICS) / math.log(algorithm.gamma))
+    assert rows.tolist() == [row for row in range(16 * 250) if 250 - row % 250 >= horizon]
+    np.testing.assert_allclose(returns.numpy(), worth, rtol=1e-5)
