@@ -37,11 +37,13 @@ from trpo_ts.policies import make_policy
 TASKS = ("HalfCheetah-v4", "Walker2d-v4")
 SEEDS = (0, 1, 2)
 STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
+SOLVER_OF_TIANSHOU = {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0}
 ARMS: dict[str, Callable[[], dict[str, Any]]] = {
-    "Tianshou's settings": lambda: {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0},
+    "Tianshou's settings": lambda: SOLVER_OF_TIANSHOU,
     "defaults": dict,
-    "defaults, full budget": lambda: {"full_budget": True},
     "defaults, Gauss-Newton critic": lambda: {"critic_fit": GaussNewtonFit()},
+    "tolerance 0.3": lambda: {"cg_tolerance": 0.3},
+    "tolerance 0.3, full budget": lambda: {"cg_tolerance": 0.3, "full_budget": True},
 }
 RESULTS = common.RESULTS / "learning.jsonl"
 

@@ -72,7 +72,7 @@ class StableBaselinesSide:
         copy_linears(linears(networks["policy"]), self._actor)
         copy_linears(linears(networks["critic"]), self._critic)
         with torch.no_grad():
-            self._model.policy.log_std.copy_(networks["policy"].actor.sigma_param.flatten())
+            self._model.policy.log_std.copy_(networks["policy"].actor.sigma.log_std)
         restore_moments(self._start, self._model.policy.optimizer, self._critic)
         # An update flattens the arrays of its buffer, in which it does not write: the copy has its own names for them.
         self._model.rollout_buffer = copy.copy(self._filled)
@@ -88,7 +88,7 @@ class StableBaselinesSide:
         copy_linears(self._actor, linears(policy))
         copy_linears(self._critic, linears(critic))
         with torch.no_grad():
-            policy.actor.sigma_param.copy_(self._model.policy.log_std.view(-1, 1))
+            policy.actor.sigma.log_std.copy_(self._model.policy.log_std)
         return policy, critic
 
     def products(self) -> float:

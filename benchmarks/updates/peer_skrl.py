@@ -100,7 +100,7 @@ class SkrlSide:
         copy_linears(linears(networks["policy"]), linears(self._agent.policy))
         copy_linears(linears(networks["critic"]), linears(self._agent.value))
         with torch.no_grad():
-            self._agent.policy.log_std.copy_(networks["policy"].actor.sigma_param.flatten())
+            self._agent.policy.log_std.copy_(networks["policy"].actor.sigma.log_std)
         restore_moments(self._start, self._agent.value_optimizer, linears(self._agent.value))
 
     def update(self) -> None:
@@ -113,7 +113,7 @@ class SkrlSide:
         copy_linears(linears(self._agent.policy), linears(policy))
         copy_linears(linears(self._agent.value), linears(critic))
         with torch.no_grad():
-            policy.actor.sigma_param.copy_(self._agent.policy.log_std.view(-1, 1))
+            policy.actor.sigma.log_std.copy_(self._agent.policy.log_std)
         return policy, critic
 
     def products(self) -> float:
