@@ -9,6 +9,8 @@ from gymnasium import spaces
 
 __all__ = ["ActionMap", "centred_map", "is_bounded", "unit_map"]
 
+_EPS = float(np.finfo(np.float32).eps)
+
 
 @dataclass(frozen=True)
 class ActionMap:
@@ -19,6 +21,7 @@ class ActionMap:
     :param low: the environment's lower bounds, likewise; infinite where there are none.
     :param high: the upper bounds.
     :param squash: whether :math:`f` is tanh; else it is the identity.
+    :param ends: what :math:`f(a)` does not leave where the policy samples; its density may end there.
     """
 
     offset: np.ndarray
@@ -26,6 +29,7 @@ class ActionMap:
     low: np.ndarray
     high: np.ndarray
     squash: bool = False
+    ends: tuple[float, float] = (-np.inf, np.inf)
 
     def __call__(self, act: np.ndarray) -> np.ndarray:
         """Return the environment's actions, shape ``(N, ...)``."""
@@ -34,10 +38,9 @@ class ActionMap:
         return sent
 
     def inverse(self, act: np.ndarray) -> np.ndarray:
-        """Return the policy's actions for the environment's."""
-        raw: np.ndarray = (act - self.offset) / self.scale
-        inside = 1.0 - np.finfo(np.float32).eps  # tanh reaches its bounds nowhere
-        return np.arctanh(np.clip(raw, -inside, inside)) if self.squash else raw
+        """Return actions of the policy, within its ends, for the environment's."""
+        raw: np.ndarray = np.clip((act - self.offset) / self.scale, *self.ends)
+        return np.arctanh(raw) if self.squash else raw
 
 
 def centred_map(space: spaces.Box, *, squash: bool = False) -> ActionMap:
@@ -51,13 +54,14 @@ def centred_map(space: spaces.Box, *, squash: bool = False) -> ActionMap:
     offset = np.zeros_like(low)
     offset[above] = (high - scale)[above]
     offset[below] = (low + scale)[below]
-    return ActionMap(offset, scale, low, high, squash)
+    ends = (_EPS - 1.0, 1.0 - _EPS) if squash else (-np.inf, np.inf)
+    return ActionMap(offset, scale, low, high, squash, ends)
 
 
 def unit_map(space: spaces.Box) -> ActionMap:
     """Return the map for policies whose actions are in [0, 1]; the space has both bounds."""
     low, high, below, above = _bounds(space)
-    return ActionMap(low, 2.0 * _half_range(low, high, below & above), low, high)
+    return ActionMap(low, 2.0 * _half_range(low, high, below & above), low, high, ends=(_EPS, 1.0 - _EPS))
 
 
 def is_bounded(space: spaces.Box) -> bool:

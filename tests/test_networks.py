@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from rollouts import OBS_DIM
 from tianshou.data import Batch
 from tianshou.utils.net.common import Net
@@ -86,8 +89,35 @@ def test_a_dict_is_its_entries_side_by_side():
     obs = {"x.y": np.array([[0.5, -0.5]]), "in": {"mode": np.array([1])}}
     expected = {"x.y": [0.5, -0.5], "in": [0.0, 1.0]}
     row = [number for key in space.spaces for number in expected[key]]
-    for given in (obs, Batch(obs)):
-        assert encoded(space, given).tolist() == [row]
+    for batch in (obs, Batch(obs)):
+        assert encoded(space, batch).tolist() == [row]
+
+
+@st.composite
+def nested_spaces(draw: Any, depth: int = 2) -> spaces.Space:
+    shape = tuple(draw(st.lists(st.integers(1, 3), max_size=2)))
+    counts = draw(arrays(np.int64, shape or (1,), elements=st.integers(1, 4)))
+    starts = draw(arrays(np.int64, counts.shape, elements=st.integers(-3, 3)))
+    kinds = [
+        lambda: spaces.Box(-1, 1, shape),
+        lambda: spaces.Discrete(int(counts.flat[0]), start=int(starts.flat[0])),
+        lambda: spaces.MultiDiscrete(counts, start=starts),
+        lambda: spaces.MultiBinary(list(counts.shape)),
+    ]
+    if depth == 0 or draw(st.booleans()):
+        return draw(st.sampled_from(kinds))()
+    keys = draw(st.lists(st.text("abc.", min_size=1), min_size=1, max_size=3, unique=True))
+    return spaces.Dict({key: draw(nested_spaces(depth - 1)) for key in keys})
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(nested_spaces())
+def test_without_images_the_encoder_is_gymnasiums_flattening(space: spaces.Space):
+    space.seed(0)
+    samples = [space.sample() for _ in range(3)]
+    obs = Batch(samples) if isinstance(space, spaces.Dict) else np.stack(samples)
+    expected = np.stack([spaces.flatten(space, sample) for sample in samples])
+    np.testing.assert_array_equal(encoded(space, obs), expected.astype(np.float64))
 
 
 # Images

@@ -280,6 +280,14 @@ def test_one_update_on_every_network_option(options: Any, observations: str, act
 
 
 @pytest.mark.parametrize("action_space", [BOX, DISCRETE], ids=["box", "discrete"])
+def test_one_update_on_trunks_of_ones_own(action_space: spaces.Space):
+    torch.manual_seed(9)
+    policy = make_policy(VECTOR, action_space, trunk=normalising_trunk())
+    critic = make_critic(VECTOR, trunk=normalising_trunk())
+    assert_one_update_keeps_the_promises(VECTOR, policy, critic)
+
+
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE], ids=["box", "discrete"])
 @pytest.mark.parametrize("observations", ["dict", "vector", "image of bool"])
 @pytest.mark.parametrize("critic_dtype", [torch.float64, torch.float32], ids=["with the critic", "without"])
 def test_float64_networks_run_end_to_end(critic_dtype: torch.dtype, observations: str, action_space: spaces.Space):

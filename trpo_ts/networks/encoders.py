@@ -30,11 +30,11 @@ def make_encoder(
     :param width: the features that a Dict takes of each image; None for all.
     :raises ValueError: for another space, saying what to do about it.
     """
-    if isinstance(space, spaces.Box | spaces.MultiBinary) and np.prod(space.shape) > 0:
-        if channel_axis(space.shape) is None or not isinstance(space, spaces.Box):
-            return VectorEncoder(space)
+    if isinstance(space, spaces.Box) and channel_axis(space.shape) is not None and np.prod(space.shape) > 0:
         image = ImageEncoder(space, activation)
         return image if width is None else _Narrowed(image, width, activation)
+    if isinstance(space, spaces.Box | spaces.MultiBinary) and np.prod(space.shape) > 0:
+        return VectorEncoder(space)
     if isinstance(space, spaces.Discrete):
         return OneHotEncoder([space.n], [space.start])
     if isinstance(space, spaces.MultiDiscrete) and np.prod(space.shape) > 0:
