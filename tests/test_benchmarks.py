@@ -50,6 +50,16 @@ def test_learning_table():
     assert between_markers("docs/benchmarks.md", "learning") == benchmark.table(benchmark.done())
 
 
+def test_reliability_table_and_nothing_broke():
+    load("reliability_cases")
+    benchmark = load("reliability")
+    cases = benchmark.common.load("reliability")["cases"]
+    assert between_markers("docs/reliability.md", "reliability") == benchmark.table(cases)
+    assert {case["case"] for case in cases} >= set(range(1000))
+    assert sum(case.get("kills", 0) for case in cases) >= 50
+    assert not [case for case in cases if any(case.get(name) for name in benchmark.MUST_BE_ZERO)]
+
+
 def test_markers_must_be_there_once(tmp_path):
     common = load("point_mass").common
     document = tmp_path / "page.md"

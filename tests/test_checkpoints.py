@@ -273,6 +273,18 @@ def test_the_best_checkpoint_is_the_learner_of_the_best_test(tmp_path):
     assert bits(dict(algorithm.state_dict())) == bits(end_of_first_epoch["algorithm"])
 
 
+def test_so_does_one_with_a_physics_engine(tmp_path):
+    pytest.importorskip("mujoco")
+    kwargs = {"task": "Ant-v5", "tests": False}
+    trainer = trainer_of(tmp_path / "whole", **kwargs)
+    trainer.run()
+    run_until(tmp_path / "stopped", 2, **kwargs)
+    assert read_file(tmp_path / "stopped" / "update_000002.ckpt")["run"]["collectors"]["training"]["episodes"]
+    resumed = trainer_of(tmp_path / "stopped", seed=9, **kwargs)
+    resumed.run()
+    assert bits(dict(resumed.algorithm.state_dict())) == bits(dict(trainer.algorithm.state_dict()))
+
+
 class Opaque(gym.Env):
     """An environment that holds what cannot be written down, as a simulator's memory."""
 
@@ -355,7 +367,18 @@ class Closed(Opaque):
         self.counter = counter
 
 
-@pytest.mark.parametrize("make", [Opaque, Aliased, Closed])
+class Unclear(Opaque):
+    def __init__(self):
+        self.count = 0
+
+    def get_state(self):
+        return np.zeros(2)
+
+    def set_state(self, position, velocity):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("make", [Opaque, Aliased, Closed, Unclear])
 def test_an_environment_that_would_not_come_back_exactly_is_not_written_down(make):
     env = make()
     env.reset(seed=0)
