@@ -24,7 +24,7 @@ from tianshou.env import SubprocVectorEnv
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint, save_checkpoint
 from trpo_ts.checkpoints.environments import environment_state, set_environment_state
 from trpo_ts.checkpoints.files import read_file, write_file
-from trpo_ts.checkpoints.generators import generator_states
+from trpo_ts.checkpoints.generators import generator_states, set_generator_states
 from trpo_ts.checkpoints.packing import pack, unpack
 
 
@@ -477,3 +477,15 @@ def test_a_process_that_is_killed_goes_on_to_the_same_end(tmp_path, whole):
     resumed = trainer_of(folder, seed=9, max_epochs=epochs)
     resumed.run()
     assert bits(dict(resumed.algorithm.state_dict())) == bits(dict(uninterrupted.algorithm.state_dict()))
+
+
+def test_the_generators_of_as_many_devices_as_there_are_go_on(monkeypatch):
+    devices = {0: torch.zeros(4, dtype=torch.uint8), 1: torch.ones(4, dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(devices.values()))
+    states = generator_states()
+    restored = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.update({device: state}))
+    set_generator_states(states)
+    assert bits(restored) == bits({0: devices[0]})
