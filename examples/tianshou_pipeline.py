@@ -4,7 +4,8 @@
     python examples/tianshou_pipeline.py --task CartPole-v1
     tensorboard --logdir runs
 
-The networks, collectors, trainer and logger are Tianshou's. To compare, change the import of TRPO to
+The networks, collectors and logger are Tianshou's, and so is the trainer, which here saves checkpoints: the same
+command goes on where a stopped run was. To compare, change the import of TRPO to
 `from tianshou.algorithm import TRPO`: the rest of the script stays as it is.
 """
 
@@ -16,22 +17,20 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import torch
-from tianshou.algorithm.algorithm_base import Algorithm
 from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Collector, CollectStats, InfoStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
-from tianshou.trainer import OnPolicyTrainerParams
-from tianshou.utils import TensorboardLogger
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteActor
 from tianshou.utils.space_info import SpaceInfo
 from torch import nn
 from torch.distributions import Independent, Normal
-from torch.utils.tensorboard import SummaryWriter
 
 from trpo_ts import TRPO
+from trpo_ts.checkpoints import ResumableTrainer
+from trpo_ts.training import tensorboard_logger, trainer_params
 
 THRESHOLDS = {"Pendulum-v1": -250.0, "CartPole-v1": 195.0}
 SETTINGS = {
@@ -77,29 +76,20 @@ def train(task: str, seed: int, epochs: int, logdir: Path) -> InfoStats:
         optim_critic_iters=5,
         **SETTINGS[task],
     )
-    path = logdir / task / f"seed{seed}"
-    # With Tianshou's default of 1000 the update statistics of a whole run may never be written.
-    logger = TensorboardLogger(SummaryWriter(path), training_interval=1, update_interval=1)
-
-    def save_best(algorithm: Algorithm) -> None:
-        torch.save(algorithm.state_dict(), path / "best.pt")
-
-    return algorithm.run_training(
-        OnPolicyTrainerParams(
-            training_collector=Collector[CollectStats](algorithm, training_envs, VectorReplayBuffer(50_000, 16)),
-            test_collector=Collector[CollectStats](algorithm, test_envs),
-            max_epochs=epochs,
-            epoch_num_steps=50_000,
-            collection_step_num_env_steps=2048,
-            update_step_num_repetitions=2,
-            batch_size=99_999,
-            test_step_num_episodes=10,
-            test_in_training=True,
-            stop_fn=lambda score: score >= THRESHOLDS[task],
-            save_best_fn=save_best,
-            logger=logger,
-        )
+    folder = logdir / task / f"seed{seed}"
+    params = trainer_params(
+        training_collector=Collector[CollectStats](algorithm, training_envs, VectorReplayBuffer(50_000, 16)),
+        test_collector=Collector[CollectStats](algorithm, test_envs),
+        max_epochs=epochs,
+        epoch_num_steps=50_000,
+        collection_step_num_env_steps=2048,
+        update_step_num_repetitions=2,
+        test_in_training=True,
+        stop_fn=lambda score: score >= THRESHOLDS[task],
+        logger=tensorboard_logger(folder),
     )
+    # Called again, it goes on where a stopped run was; algorithm.run_training(params) would begin anew.
+    return ResumableTrainer(algorithm, params, folder).run()
 
 
 def main() -> None:

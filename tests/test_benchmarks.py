@@ -54,6 +54,16 @@ def test_learning_table():
     assert between_markers("docs/benchmarks.md", "learning") == learning.table(learning.done())
 
 
+def test_reliability_table_and_nothing_broke():
+    load("reliability_cases")
+    benchmark = load("reliability")
+    cases = benchmark.common.load("reliability")["cases"]
+    assert between_markers("docs/reliability.md", "reliability") == benchmark.table(cases)
+    assert {case["case"] for case in cases} >= set(range(1000))
+    assert sum(case.get("kills", 0) for case in cases) >= 50
+    assert not [case for case in cases if any(case.get(name) for name in benchmark.MUST_BE_ZERO)]
+
+
 def test_markers_must_be_there_once(tmp_path):
     document = tmp_path / "page.md"
     document.write_text("before <!-- a -->old<!-- /a --> after")

@@ -24,7 +24,7 @@ from tianshou.env import SubprocVectorEnv
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint, save_checkpoint
 from trpo_ts.checkpoints.environments import environment_state, set_environment_state
 from trpo_ts.checkpoints.files import read_file, write_file
-from trpo_ts.checkpoints.generators import generator_states
+from trpo_ts.checkpoints.generators import generator_states, set_generator_states
 from trpo_ts.checkpoints.packing import pack, unpack
 
 
@@ -273,6 +273,18 @@ def test_the_best_checkpoint_is_the_learner_of_the_best_test(tmp_path):
     assert bits(dict(algorithm.state_dict())) == bits(end_of_first_epoch["algorithm"])
 
 
+def test_so_does_one_with_a_physics_engine(tmp_path):
+    pytest.importorskip("mujoco")
+    kwargs = {"task": "Ant-v5", "tests": False}
+    trainer = trainer_of(tmp_path / "whole", **kwargs)
+    trainer.run()
+    run_until(tmp_path / "stopped", 2, **kwargs)
+    assert read_file(tmp_path / "stopped" / "update_000002.ckpt")["run"]["collectors"]["training"]["episodes"]
+    resumed = trainer_of(tmp_path / "stopped", seed=9, **kwargs)
+    resumed.run()
+    assert bits(dict(resumed.algorithm.state_dict())) == bits(dict(trainer.algorithm.state_dict()))
+
+
 class Opaque(gym.Env):
     """An environment that holds what cannot be written down, as a simulator's memory."""
 
@@ -355,7 +367,18 @@ class Closed(Opaque):
         self.counter = counter
 
 
-@pytest.mark.parametrize("make", [Opaque, Aliased, Closed])
+class Unclear(Opaque):
+    def __init__(self):
+        self.count = 0
+
+    def get_state(self):
+        return np.zeros(2)
+
+    def set_state(self, position, velocity):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("make", [Opaque, Aliased, Closed, Unclear])
 def test_an_environment_that_would_not_come_back_exactly_is_not_written_down(make):
     env = make()
     env.reset(seed=0)
@@ -454,3 +477,15 @@ def test_a_process_that_is_killed_goes_on_to_the_same_end(tmp_path, whole):
     resumed = trainer_of(folder, seed=9, max_epochs=epochs)
     resumed.run()
     assert bits(dict(resumed.algorithm.state_dict())) == bits(dict(uninterrupted.algorithm.state_dict()))
+
+
+def test_the_generators_of_as_many_devices_as_there_are_go_on(monkeypatch):
+    devices = {0: torch.zeros(4, dtype=torch.uint8), 1: torch.ones(4, dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: list(devices.values()))
+    states = generator_states()
+    restored = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.update({device: state}))
+    set_generator_states(states)
+    assert bits(restored) == bits({0: devices[0]})

@@ -97,9 +97,7 @@ def _episodes(collector: BaseCollector[Any]) -> dict[str, Any] | None:
     environments = _local_environments(collector.env)
     if environments is None or type(collector) is not Collector or collector._pre_collect_obs_RO is None:
         return None
-    states = [environment_state(env) for env in environments]
     episodes = {
-        "environments": states,
         "obs": collector._pre_collect_obs_RO,
         "info": collector._pre_collect_info_R,
         "hidden": collector._pre_collect_hidden_state_RH,
@@ -110,7 +108,8 @@ def _episodes(collector: BaseCollector[Any]) -> dict[str, Any] | None:
         pack(episodes)
     except ValueError:  # infos may hold anything
         return None
-    return None if None in states else episodes
+    states = [environment_state(env) for env in environments]
+    return None if None in states else {**episodes, "environments": states}
 
 
 def _set_episodes(collector: Any, episodes: dict[str, Any]) -> None:

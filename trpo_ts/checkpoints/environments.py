@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from trpo_ts.checkpoints.mujoco import OWN_ATTRIBUTES, is_mujoco_task, physics_of, set_physics
 from trpo_ts.checkpoints.packing import pack
 
 __all__ = ["check_environment_state", "environment_state", "set_environment_state"]
@@ -23,9 +24,9 @@ _CONSTRUCTOR_ARGUMENTS = "_saved_kwargs"
 def environment_state(env: gym.Env[Any, Any]) -> list[dict[str, Any]] | None:
     """Return the states of an environment's wrappers and of itself, or None where one of them cannot be written down.
 
-    A layer with the methods ``get_state`` and ``set_state`` speaks for itself. Of others all attributes are taken,
-    provided that all are numbers, texts, arrays, random generators or containers of these: a simulator behind
-    them would be left out.
+    A layer whose ``get_state()`` returns a dict that its ``set_state(state)`` takes speaks for itself. Of gymnasium's
+    MuJoCo tasks the physics are taken; of the rest all attributes, provided that they are numbers, texts, arrays,
+    random generators or containers of these: a simulator behind others would be left out.
     """
     try:
         states = [_layer_state(layer) for layer in _layers(env)]
@@ -54,6 +55,8 @@ def set_environment_state(env: gym.Env[Any, Any], states: list[dict[str, Any]]) 
         else:
             for name, value in state["attributes"].items():
                 setattr(layer, name, value)
+        if "physics" in state:
+            set_physics(layer, state["physics"])
         for name, generators in state["spaces"].items():
             for space, generator in zip(_subspaces(getattr(layer, name)), generators, strict=True):
                 space._np_random = generator  # None where the space has drawn nothing yet
@@ -64,9 +67,16 @@ def _layer_state(layer: Any) -> dict[str, Any]:
     state = {
         "class": _name(layer),
         "spaces": {name: [sub._np_random for sub in _subspaces(space)] for name, space in spaces.items()},
-        **({"own": layer.get_state()} if _speaks(layer) else {"attributes": _attributes(layer)}),
+        **({"own": _own_state(layer)} if _speaks(layer) else {"attributes": _attributes(layer)}),
     }
     pack(state)  # raises for what cannot be written down
+    return {**state, "physics": physics_of(layer)} if is_mujoco_task(layer) else state
+
+
+def _own_state(layer: Any) -> dict[str, Any]:
+    state = layer.get_state()
+    if not isinstance(state, dict):  # a method of that name may mean something else
+        raise ValueError(f"get_state() of {_name(layer)} returns no dict")
     return state
 
 
@@ -86,11 +96,8 @@ def _speaks(layer: object) -> bool:
 
 
 def _attributes(layer: object) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in vars(layer).items()
-        if name not in ("env", _CONSTRUCTOR_ARGUMENTS) and not _is_constant(value)
-    }
+    other = ("env", _CONSTRUCTOR_ARGUMENTS, *(OWN_ATTRIBUTES if is_mujoco_task(layer) else ()))
+    return {name: value for name, value in vars(layer).items() if name not in other and not _is_constant(value)}
 
 
 def _is_constant(value: object) -> bool:
