@@ -60,7 +60,7 @@ def undisturbed(case: Case, rng: np.random.Generator, folder: Path) -> dict[str,
 
 def failing_environment(case: Case, rng: np.random.Generator, folder: Path) -> dict[str, int]:
     """Train until an environment gives a number that is not finite, or raises."""
-    floats = case.observation().dtype.kind == "f"
+    floats = case.has_float_observations
     fault = Fault(
         str(rng.choice(["exception", "reward", *(["observation"] if floats else [])])),
         float(rng.choice([np.nan, np.inf, -np.inf])),

@@ -25,6 +25,7 @@ from trpo_ts import KFAC, TRPO
 from trpo_ts.checkpoints import ResumableTrainer
 from trpo_ts.checkpoints.packing import pack
 from trpo_ts.critics import GaussNewtonFit, LBFGSFit, MinibatchFit, make_critic
+from trpo_ts.envs import FlatAction
 from trpo_ts.policies import make_policy
 from trpo_ts.training import FiniteVectorEnv, LinearDecay, trainer_params
 
@@ -33,6 +34,10 @@ OBSERVATIONS: list[Callable[[], gym.Space[Any]]] = [
     lambda: spaces.Box(-np.inf, np.inf, (2, 4), np.float32),
     lambda: spaces.Box(-1e4, 1e4, (1,), np.float64),
     lambda: spaces.Box(0, 255, (4, 4), np.uint8),
+    lambda: spaces.Box(0, 255, (12, 12, 3), np.uint8),
+    lambda: spaces.Discrete(5),
+    lambda: spaces.MultiDiscrete([2, 3]),
+    lambda: spaces.Dict(position=spaces.Box(-1.0, 1.0, (2,), np.float32), goal=spaces.Discrete(3)),
 ]
 ACTIONS: list[Callable[[], gym.Space[Any]]] = [
     lambda: spaces.Box(-1.0, 1.0, (1,), np.float32),
@@ -40,6 +45,11 @@ ACTIONS: list[Callable[[], gym.Space[Any]]] = [
     lambda: spaces.Box(-np.inf, np.inf, (2,), np.float32),
     lambda: spaces.Discrete(2),
     lambda: spaces.Discrete(9),
+    lambda: spaces.Box(-1.0, 1.0, (2, 2), np.float32),
+    lambda: spaces.Box(0.0, np.inf, (2,), np.float32),
+    lambda: spaces.MultiDiscrete([2, 3, 5]),
+    lambda: spaces.MultiBinary(3),
+    lambda: FlatAction(spaces.Dict(push=spaces.Box(-1.0, 1.0, (2,), np.float32), gear=spaces.Discrete(3))),
 ]
 CRITIC_FITS: list[Callable[[], Any]] = [
     lambda: None,
@@ -182,6 +192,12 @@ class Case:
             "full_budget": pick(True, False),
         }
 
+    @property
+    def has_float_observations(self) -> bool:
+        """Whether an observation is one array of floating-point numbers."""
+        space = self.observation()
+        return isinstance(space, spaces.Box) and space.dtype.kind == "f"
+
     def build(self, folder: Path, fault: Fault | None = None) -> tuple[ResumableTrainer, Watch]:
         """Return the trainer, watched, with a checkpoint after each update; the fault is the last environment's."""
         torch.manual_seed(self.seed)
@@ -193,7 +209,7 @@ class Case:
         test_envs.seed(self.seed + 1)
         if self.checked:
             envs = FiniteVectorEnv(envs)
-        if self.normalised and self.observation().dtype.kind == "f":
+        if self.normalised and self.has_float_observations:
             envs, test_envs = VectorEnvNormObs(envs), VectorEnvNormObs(test_envs, update_obs_rms=False)
             test_envs.set_obs_rms(envs.get_obs_rms())
         algorithm = self._algorithm()

@@ -12,6 +12,7 @@ import learning
 import numpy as np
 import point_mass
 import pytest
+import reliability
 import speed
 import torch
 from torch import nn
@@ -55,13 +56,11 @@ def test_learning_table():
 
 
 def test_reliability_table_and_nothing_broke():
-    load("reliability_cases")
-    benchmark = load("reliability")
-    cases = benchmark.common.load("reliability")["cases"]
-    assert between_markers("docs/reliability.md", "reliability") == benchmark.table(cases)
+    cases = common.load("reliability")["cases"]
+    assert between_markers("docs/reliability.md", "reliability") == reliability.table(cases)
     assert {case["case"] for case in cases} >= set(range(1000))
     assert sum(case.get("kills", 0) for case in cases) >= 50
-    assert not [case for case in cases if any(case.get(name) for name in benchmark.MUST_BE_ZERO)]
+    assert not [case for case in cases if any(case.get(name) for name in reliability.MUST_BE_ZERO)]
 
 
 def test_markers_must_be_there_once(tmp_path):
