@@ -105,7 +105,8 @@ def optimizer_fit(
         for rows in _minibatches(len(returns), batch_size, sequence_starts(obs)):
             loss = math.inf
             for step in range(max(iterations, 1)):
-                optimizer.zero_grad()
+                for p in own:
+                    p.grad = None
                 loss = accumulate_gradient(task, own, rows)
                 if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
                     optimizer.step()
@@ -139,7 +140,9 @@ def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], rows: Ten
     count = len(targets)
     total = 0.0
     for part in row_slices(count, task.micro_batch_size, sequence_starts(obs)):
-        loss = F.mse_loss(task.critic(obs[part]).flatten(), targets[part], reduction="sum") / count
+        share = (part.stop - part.start) / count
+        loss = F.mse_loss(task.critic(obs[part]).flatten(), targets[part])
+        loss = loss if share == 1.0 else share * loss
         if loss.requires_grad and own:
             loss.backward(inputs=own)
         total += float(loss.detach())

@@ -141,6 +141,8 @@ class NPG(ActorCriticWithState):
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
+        self._checked: tuple[Any, ...] = ()
+        self._discrete = False
 
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
         """Update policy and critic from the whole buffer, as Tianshou's on-policy trainer calls it.
@@ -227,18 +229,21 @@ class NPG(ActorCriticWithState):
         :raises ValueError: where they are not, before anything is changed.
         """
         distribution = ActionDistribution(self.policy)
-        count = len(batch.act)
+        count, shape = len(batch.act), tuple(batch.act.shape[1:])
+        checked = (self.policy.actor, self.policy.dist_fn, shape, self.ent_coef)
         with torch.no_grad(), evaluation_mode(self.policy):
-            first = slice(0, min(2, count))
-            policy = distribution(*_policy_inputs(batch, first))
-            check_joint(policy, first.stop, batch.act.shape[1:])
-            check_divergence(policy)
-            if self.ent_coef and entropy_terms(policy) is None:
-                raise ValueError(
-                    f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
-                    "the distribution has no entropy in closed form"
-                )
-            for rows in row_slices(count, self.micro_batch_size) if is_discrete(policy) else ():
+            if self._checked != checked:  # the kind of distribution is that of the last update, and was checked there
+                first = slice(0, min(2, count))
+                policy = distribution(*_policy_inputs(batch, first))
+                check_joint(policy, first.stop, shape)
+                check_divergence(policy)
+                if self.ent_coef and entropy_terms(policy) is None:
+                    raise ValueError(
+                        f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
+                        "the distribution has no entropy in closed form"
+                    )
+                self._checked, self._discrete = checked, is_discrete(policy)
+            for rows in row_slices(count, self.micro_batch_size) if self._discrete else ():
                 check_possible(distribution(*_policy_inputs(batch, rows)), batch.act[rows], rows.start)
 
     def _add_returns_and_advantages(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -54,10 +55,21 @@ class Moments:
 
 def _random_signs(like: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors of random signs, always the same ones; the global generators are left alone."""
-    generator = torch.Generator(like[0].device).manual_seed(0)
+    shapes = tuple(tuple(tensor.shape) for tensor in like)
+    draw = _drawn_signs if sum(tensor.numel() for tensor in like) <= _KEPT else _drawn_signs.__wrapped__
+    return [sign.to(tensor.dtype) for sign, tensor in zip(draw(shapes, like[0].device), like, strict=True)]
+
+
+_KEPT = 2**16
+"""So many signs are drawn once and kept for the next update."""
+
+
+@lru_cache(maxsize=8)
+def _drawn_signs(shapes: Sequence[tuple[int, ...]], device: torch.device) -> list[Tensor]:
+    generator = torch.Generator(device).manual_seed(0)
     return [
-        torch.randint(0, 2, tensor.shape, generator=generator, device=tensor.device).to(tensor.dtype).mul_(2).sub_(1)
-        for tensor in like
+        torch.randint(0, 2, shape, generator=generator, device=device).mul_(2).sub_(1).to(torch.float32)
+        for shape in shapes
     ]
 
 
