@@ -7,15 +7,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from reliability_cases import bits
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Collector, CollectStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 
 from trpo_ts import TRPO
-from trpo_ts.checkpoints.packing import pack
 from trpo_ts.critics import make_critic
 from trpo_ts.policies import make_policy
 from trpo_ts.training import FiniteVectorEnv, LinearDecay, trainer_params
+
+__all__ = ["ENVS", "HORIZON", "ROLLOUT", "STEPS", "UPDATES", "bits", "make_run", "timeless"]
 
 EPOCHS, STEPS, ROLLOUT, ENVS = 2, 96, 32, 4
 UPDATES = EPOCHS * STEPS // ROLLOUT
@@ -67,21 +69,6 @@ def make_run(
         "show_progress": False,
     }
     return algorithm, trainer_params(**{**defaults, **params})
-
-
-def bits(state: Any) -> Any:
-    """Return nested state so that == compares it bit for bit."""
-    return _bytes(pack(state))
-
-
-def _bytes(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype), tuple(value.shape), value.numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: _bytes(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_bytes(item) for item in value]
-    return value.hex() if isinstance(value, float) else value
 
 
 def timeless(state: dict[str, Any]) -> dict[str, Any]:

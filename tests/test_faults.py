@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reliability
+from reliability_cases import ACTIONS, OBSERVATIONS, Case, RandomTask
 
 from trpo_ts import TRPO
 from trpo_ts.checkpoints import checkpoint, files
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import reliability  # noqa: E402
-from reliability_cases import ACTIONS, OBSERVATIONS, Case, RandomTask  # noqa: E402
 
 QUICK, SLOW = range(2000, 2020), range(3000, 3240)
 """Twenty cases in a row meet every kind of disturbance; neither range is among those of the benchmark."""
