@@ -25,7 +25,7 @@ from trpo_ts.critics.recurrent import RecurrentCritic
 from trpo_ts.natural_gradient.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
 from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.kfac import KFAC
-from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
+from trpo_ts.natural_gradient.parameters import FlatParameters, Trace, check_trainable
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
 from trpo_ts.natural_gradient.rows import Rows, row_slices
 from trpo_ts.natural_gradient.surrogate import entropy_terms
@@ -165,7 +165,7 @@ class NPG(ActorCriticWithState):
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
         check_finite(batch)
-        FlatParameters(self.policy)  # that there is something to train is checked here, before statistics change
+        check_trainable(self.policy.parameters())  # before statistics change
         parameter = next(self.policy.parameters())
         batch.obs = as_tensors(batch.obs, parameter.device, parameter.dtype)
         batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
@@ -181,24 +181,24 @@ class NPG(ActorCriticWithState):
     def _update_with_batch(  # type: ignore[override]
         self, batch: BatchWithAdvantagesProtocol, batch_size: int | None, repeat: int
     ) -> NPGTrainingStats:
-        parameters = FlatParameters(ActionDistribution(self.policy))
+        # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
         with evaluation_mode(self.policy):
+            parameters = FlatParameters(ActionDistribution(self.policy))
             problem = self._policy_problem(batch, parameters)
-        solver = SolverSettings(
-            self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner, parameters.slices
-        )
-        point = problem.start
-        steps: list[PolicyStep] = []
-        vf_losses: list[float] = []
-        for _ in range(repeat):
-            if not steps or steps[-1].accepted:
-                with evaluation_mode(self.policy):
+            solver = SolverSettings(
+                self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner, parameters.slices
+            )
+            point = problem.start
+            steps: list[PolicyStep] = []
+            vf_losses: list[float] = []
+            for _ in range(repeat):
+                if not steps or steps[-1].accepted:
                     steps.append(self._policy_step(problem, point, solver))
-                point = steps[-1].end
-                if steps[-1].accepted:
-                    parameters.write(point.theta)
-            vf_losses += self._fit_critic(batch, batch_size)
-        return self._training_stats(batch, steps, vf_losses)
+                    point = steps[-1].end
+                    if steps[-1].accepted:
+                        parameters.write(point.theta)
+                vf_losses += self._fit_critic(batch, batch_size)
+            return self._training_stats(batch, steps, vf_losses)
 
     def _policy_step(self, problem: PolicyProblem, start: Point, solver: SolverSettings) -> PolicyStep:
         return natural_gradient_step(problem, start, solver=solver, trust_region_size=self.trust_region_size)
@@ -276,8 +276,7 @@ class NPG(ActorCriticWithState):
     def _fit_critic(self, batch: Any, batch_size: int | None) -> list[float]:
         fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
         task = CriticTask(self.critic, self.optim._optim, batch.critic_obs, batch.returns, self.micro_batch_size)
-        with evaluation_mode(self.policy):  # batch norm in shared layers would move the policy by its statistics
-            return fit.fit(task)
+        return fit.fit(task)
 
     def _training_stats(
         self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]

@@ -142,7 +142,9 @@ class ActionDistribution(nn.Module):
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode, and every submodule back into its own mode afterwards."""
     with restored_modes(module):
-        module.eval()
+        # Setting a mode is slow, and within an update the policy mostly is in evaluation mode already.
+        if any(submodule.training for submodule in module.modules()):
+            module.eval()
         yield
 
 
@@ -154,7 +156,8 @@ def restored_modes(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for submodule, training in modes:
-            submodule.training = training
+            if submodule.training != training:
+                submodule.training = training
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trpo_ts.natural_gradient.layers import LayerCall, recorded_layers
 
-__all__ = ["FlatParameters", "Trace"]
+__all__ = ["FlatParameters", "Trace", "check_trainable"]
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,7 @@ class FlatParameters:
         self._parameters = {
             name: p for name, p in module.named_parameters() if p.requires_grad and (chosen is None or id(p) in chosen)
         }
-        if not self._parameters:
-            raise ValueError(
-                "policy and critic must each have at least one trainable parameter, got none: every parameter has "
-                "requires_grad=False; unfreeze those that shall learn"
-            )
-        kinds = {(p.dtype, p.device) for p in self._parameters.values()}
-        if len(kinds) > 1:
-            raise ValueError(
-                "the parameters of a network must share one dtype and one device, "
-                f"got {sorted(f'{dtype} on {device}' for dtype, device in kinds)}; "
-                "move the network with .to(...) before the algorithm is built"
-            )
-        ((self.dtype, self.device),) = kinds
+        self.dtype, self.device = check_trainable(self._parameters.values())
         self._sizes = [p.numel() for p in self._parameters.values()]
         names = {id(p): name for name, p in self._parameters.items()}
         # Where each parameter is looked up: more than one place where modules share it.
@@ -116,3 +104,23 @@ class FlatParameters:
         finally:
             for table, key, name in self._places:
                 table[key] = self._parameters[name]
+
+
+def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, torch.device]:
+    """Return the dtype and the device of those of a network's parameters that may move.
+
+    :raises ValueError: when there is none, or they are not the same for all.
+    """
+    kinds = {(p.dtype, p.device) for p in parameters if p.requires_grad}
+    if not kinds:
+        raise ValueError(
+            "policy and critic must each have at least one trainable parameter, got none: every parameter has "
+            "requires_grad=False; unfreeze those that shall learn"
+        )
+    if len(kinds) > 1:
+        raise ValueError(
+            "the parameters of a network must share one dtype and one device, "
+            f"got {sorted(f'{dtype} on {device}' for dtype, device in kinds)}; "
+            "move the network with .to(...) before the algorithm is built"
+        )
+    return kinds.pop()
