@@ -174,12 +174,13 @@ class _Block:
 def _damped_inverses(left: Tensor, right: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """Return inverses whose Kronecker product stands for (left x right + damping)^-1 (arXiv:1503.05671, 6.3)."""
     tiny = torch.finfo(left.dtype).tiny
-    mean_left, mean_right = (matrix.diagonal().mean().clamp_min(tiny) for matrix in (left, right))
-    shift = ((mean_left / mean_right).sqrt() * math.sqrt(damping)).clamp_min(_LEAST_SHIFT * mean_left)
-    return _inverse(left, shift), _inverse(right, shift * (mean_right / mean_left))
+    mean_left, mean_right = (max(float(matrix.diagonal().mean()), tiny) for matrix in (left, right))
+    ratio = math.sqrt(mean_left / mean_right)
+    relative = max(math.sqrt(damping), _LEAST_SHIFT * math.sqrt(mean_left * mean_right))
+    return _inverse(left, ratio * relative), _inverse(right, relative / ratio)
 
 
-def _inverse(matrix: Tensor, shift: Tensor) -> Tensor:
+def _inverse(matrix: Tensor, shift: float) -> Tensor:
     shifted = matrix.clone()
     shifted.diagonal().add_(shift)
     return torch.cholesky_inverse(torch.linalg.cholesky_ex(shifted).L)

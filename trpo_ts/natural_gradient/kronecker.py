@@ -8,7 +8,6 @@ respect to their outputs. The derivatives are those of :math:`\xi^\top B^\top z`
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,23 +92,29 @@ def _groups(
     inputs: dict[str, list[Tensor]] = {}
     derivatives: dict[str, list[Tensor]] = {}
     for layer in rows:
-        a = layer.inputs
-        if f"{layer.name}bias" in parts:
-            a = torch.cat([a, a.new_ones(len(a), 1)], dim=1)
-        inputs.setdefault(layer.name, []).append(a)
+        inputs.setdefault(layer.name, []).append(layer.inputs)
         derivatives.setdefault(layer.name, []).append(layer.derivatives)
     # Layers that are called once, with equally many rows, see the same samples and positions in the same order.
-    calls_of = Counter(layer.name for layer in rows)
     by_rows: dict[object, list[str]] = {}
     for name, calls in inputs.items():
-        by_rows.setdefault(len(calls[0]) if coupled and calls_of[name] == 1 else name, []).append(name)
+        by_rows.setdefault(len(calls[0]) if coupled and len(calls) == 1 else name, []).append(name)
     groups = []
     for names in by_rows.values():
-        a = torch.cat([torch.cat(inputs[name]) for name in names], dim=1)
-        g = torch.cat([torch.cat(derivatives[name]) for name in names], dim=1)
-        shapes = tuple((derivatives[name][0].shape[1], inputs[name][0].shape[1]) for name in names)
-        groups.append(LayerGroup(tuple(names), shapes, matmul(a.mT, a) / count, matmul(g.mT, g) / len(g)))
+        columns, shapes = [], []
+        for name in names:
+            columns.append(_joined(inputs[name]))
+            if f"{name}bias" in parts:
+                columns.append(columns[-1].new_ones(len(columns[-1]), 1))
+            width = inputs[name][0].shape[1] + (f"{name}bias" in parts)
+            shapes.append((derivatives[name][0].shape[1], width))
+        a = torch.cat(columns, dim=1)
+        g = torch.cat([_joined(derivatives[name]) for name in names], dim=1)
+        groups.append(LayerGroup(tuple(names), tuple(shapes), matmul(a.mT, a) / count, matmul(g.mT, g) / len(g)))
     return tuple(groups)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _layer_rows(trace: Trace, metric: FisherMetric) -> list[LayerRows]:
