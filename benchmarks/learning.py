@@ -139,7 +139,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def figure(runs: list[dict[str, Any]]) -> go.Figure:
     """Return the curves: each seed thin, the mean thick."""
-    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#CC79A7", "#009E73"), strict=True))
+    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#009E73", "#56B4E9", "#CC79A7"), strict=True))
     plot = make_subplots(rows=1, cols=len(TASKS), subplot_titles=TASKS, horizontal_spacing=0.08)
     for column, task in enumerate(TASKS, start=1):
         for arm, colour in colours.items():
@@ -178,6 +178,7 @@ def main() -> None:
     path = common.ROOT / "runs" / "learning.html"
     path.parent.mkdir(exist_ok=True)
     figure(done()).write_html(path)
+    common.save_image(figure(done()), "learning.png")
     print(text)
 
 
