@@ -35,7 +35,6 @@ from trpo_ts.diagnostics import TrainingRecorder
 from trpo_ts.policies import make_policy
 
 TASKS = ("HalfCheetah-v4", "Walker2d-v4")
-SEEDS = (0, 1, 2)
 STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
 SOLVER_OF_TIANSHOU = {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0}
 ARMS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -45,16 +44,12 @@ ARMS: dict[str, Callable[[], dict[str, Any]]] = {
     "tolerance 0.3": lambda: {"cg_tolerance": 0.3},
     "tolerance 0.3, full budget": lambda: {"cg_tolerance": 0.3, "full_budget": True},
 }
+SEEDS = {"Tianshou's settings": range(8), "defaults": range(8)}  # of the other arms, the first three
 RESULTS = common.RESULTS / "learning.jsonl"
 
 
-def run(job: tuple[str, str, int]) -> dict[str, Any]:
-    """Train one arm on one task with one seed, and return its curve."""
-    arm, task, seed = job
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
-    gym.logger.min_level = gym.logger.ERROR
+def training(task: str, seed: int, settings: dict[str, Any], recorder: TrainingRecorder) -> tuple[TRPO, Any]:
+    """Return the algorithm and the trainer's parameters."""
     env = gym.make(task)
     envs = VectorEnvNormObs(DummyVectorEnv([lambda: gym.make(task) for _ in range(N_ENVS)]))
     test_envs = VectorEnvNormObs(DummyVectorEnv([lambda: gym.make(task) for _ in range(10)]), update_obs_rms=False)
@@ -69,24 +64,34 @@ def run(job: tuple[str, str, int]) -> dict[str, Any]:
         optim_critic_iters=20,
         return_scaling=True,
         max_batchsize=ROLLOUT,
-        **ARMS[arm](),
+        **settings,
     )
+    params = OnPolicyTrainerParams(
+        training_collector=Collector[CollectStats](algorithm, envs, VectorReplayBuffer(4096, N_ENVS)),
+        test_collector=Collector[CollectStats](algorithm, test_envs),
+        max_epochs=STEPS // TEST_EVERY,
+        epoch_num_steps=TEST_EVERY,
+        collection_step_num_env_steps=ROLLOUT,
+        test_step_num_episodes=10,
+        batch_size=None,
+        logger=recorder,
+        verbose=False,
+        show_progress=False,
+    )
+    return algorithm, params
+
+
+def run(job: tuple[str, str, int]) -> dict[str, Any]:
+    """Train one arm on one task with one seed, and return its curve."""
+    arm, task, seed = job
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
+    gym.logger.min_level = gym.logger.ERROR
     recorder = TrainingRecorder()
+    algorithm, params = training(task, seed, ARMS[arm](), recorder)
     start = time.perf_counter()
-    algorithm.run_training(
-        OnPolicyTrainerParams(
-            training_collector=Collector[CollectStats](algorithm, envs, VectorReplayBuffer(4096, N_ENVS)),
-            test_collector=Collector[CollectStats](algorithm, test_envs),
-            max_epochs=STEPS // TEST_EVERY,
-            epoch_num_steps=TEST_EVERY,
-            collection_step_num_env_steps=ROLLOUT,
-            test_step_num_episodes=10,
-            batch_size=None,
-            logger=recorder,
-            verbose=False,
-            show_progress=False,
-        )
-    )
+    algorithm.run_training(params)
     updates = recorder.updates
     return {
         "arm": arm,
@@ -111,7 +116,7 @@ def done() -> list[dict[str, Any]]:
 def missing() -> Iterator[tuple[str, str, int]]:
     """Yield the runs that are not in the results file yet."""
     have = {(r["arm"], r["task"], r["seed"]) for r in done()}
-    jobs = [(arm, task, seed) for seed in SEEDS for task in TASKS for arm in ARMS]
+    jobs = [(arm, task, seed) for arm in ARMS for task in TASKS for seed in SEEDS.get(arm, range(3))]
     # The comparison of solvers first, then what goes beyond it.
     jobs.sort(key=lambda job: job[0].count(","))
     yield from (job for job in jobs if job not in have)

@@ -3,6 +3,7 @@ r"""The critic's fit as a trust-region Gauss-Newton step (Schulman et al. 2016, 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,9 @@ from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric
 from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator, damped, weighted_sum
 from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
-from trpo_ts.natural_gradient.kronecker import Moments, moments_of
-from trpo_ts.natural_gradient.parameters import FlatParameters
-from trpo_ts.natural_gradient.rows import evenly_spaced, row_slices
+from trpo_ts.natural_gradient.kronecker import Moments
+from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
+from trpo_ts.natural_gradient.rows import row_slices
 from trpo_ts.sequences import sequence_starts
 
 __all__ = ["GaussNewtonFit"]
@@ -52,7 +53,7 @@ class GaussNewtonFit:
     """
 
     steps: int = 1
-    cg_iters: int = 2
+    cg_iters: int = 1
     damping: float = 0.01
     max_change: float = 0.1
     max_halvings: int = 5
@@ -80,13 +81,14 @@ class GaussNewtonFit:
 
     def _step(self, problem: _ValueProblem, theta: Tensor) -> tuple[Tensor, float]:
         """Return the parameters after one step, or the same where none lowers the error, and their error."""
-        before, gradient, product = problem.linearise(theta)
+        model = problem.linearise(theta, self.preconditioner)
+        before = model.error
         solution = conjugate_gradient(
-            damped(product, self.damping),
-            -gradient,
+            damped(model.product, self.damping),
+            -model.gradient,
             max_iterations=self.cg_iters,
             tolerance=_TOLERANCE,
-            preconditioner=self._preconditioner(problem, theta),
+            preconditioner=self._preconditioner(model.moments, problem.parameters.slices),
         )
         change = solution.curvature - self.damping * float(solution.x.dot(solution.x))  # d^T H d
         if not (math.isfinite(before) and 0.0 < change < math.inf):
@@ -100,13 +102,20 @@ class GaussNewtonFit:
             fraction /= 2.0
         return theta, before
 
-    def _preconditioner(self, problem: _ValueProblem, theta: Tensor) -> KroneckerPreconditioner | None:
-        if self.preconditioner is None:
+    def _preconditioner(self, moments: Moments | None, slices: Mapping[str, slice]) -> KroneckerPreconditioner | None:
+        if self.preconditioner is None or moments is None or not moments.groups:
             return None
-        moments = problem.moments(theta, self.preconditioner)
-        if not moments.groups:
-            return None
-        return self.preconditioner.at(moments, problem.parameters.slices, self.damping)
+        return self.preconditioner.at(moments, slices, self.damping)
+
+
+@dataclass(frozen=True)
+class _Linearisation:
+    """The mean squared error, the gradient of its half, the products with H, and what a model of H is made from."""
+
+    error: float
+    gradient: Tensor
+    product: LinearOperator
+    moments: Moments | None
 
 
 class _ValueProblem:
@@ -123,52 +132,60 @@ class _ValueProblem:
         """Return the mean squared error at ``theta``."""
         with torch.no_grad():
             return sum(
-                weight * float(self._residual(theta, rows).square().mean())
+                weight * float((self._values(theta, rows) - self._task.returns[rows]).square().mean())
                 for weight, rows in zip(self._weights, self._parts, strict=True)
             )
 
-    def linearise(self, theta: Tensor) -> tuple[float, Tensor, LinearOperator]:
-        """Return the mean squared error, the gradient of its half, and the products with H."""
+    def linearise(self, theta: Tensor, kfac: KFAC | None) -> _Linearisation:
+        """Return the local model at ``theta``."""
         leaf = theta.detach().requires_grad_(True)
-        error, gradient = 0.0, torch.zeros_like(theta)
+        at_once = len(self._parts) == 1
+        error, gradient, whole = 0.0, torch.zeros_like(theta), None
         products: list[LinearOperator] = []
         for weight, rows in zip(self._weights, self._parts, strict=True):
             with torch.enable_grad():
-                residual = self._residual(leaf, rows)
-                operator = self._operator(leaf, rows, residual, [residual / len(residual)])
-            error += weight * float(residual.detach().square().mean())
+                if at_once and kfac is not None and kfac.shares_pass(len(self._task.returns)):
+                    whole = self.parameters.trace(leaf, self._task.obs)
+                    values = whole.output.flatten()
+                else:
+                    values = self._values(leaf, rows)
+                residual = values.detach() - self._task.returns[rows]
+                operator = self._operator(leaf, rows, values, [residual / len(residual)])
+            error += weight * float(residual.square().mean())
             gradient += weight * operator.pulled_back[0]
-            products.append(operator.of_vector if len(self._parts) == 1 else self._product(leaf, rows))
-        return error, gradient, weighted_sum(products, self._weights)
+            products.append(operator.of_vector if at_once else self._product(leaf, rows))
+        moments = None if kfac is None else self._moments(leaf, kfac, whole)
+        return _Linearisation(error, gradient, weighted_sum(products, self._weights), moments)
 
-    def moments(self, theta: Tensor, kfac: KFAC) -> Moments:
-        """Return the second moments of a Kronecker-factored model of H, from evenly spaced samples."""
-        count = len(self._task.returns)
-        rows = evenly_spaced(min(kfac.samples, count), count, theta.device, sequence_starts(self._task.obs))
-        with torch.enable_grad():
-            trace = self.parameters.trace(theta.detach().requires_grad_(True), self._task.obs[rows])
-            return moments_of(trace, _values_metric(trace.output.flatten()), coupled=kfac.coupled)
+    def _moments(self, leaf: Tensor, kfac: KFAC, whole: Trace | None) -> Moments | None:
+        return kfac.moments(
+            len(self._task.returns),
+            lambda rows: self.parameters.trace(leaf, self._task.obs[rows]),
+            _values_metric,
+            device=leaf.device,
+            starts=sequence_starts(self._task.obs),
+            whole=whole,
+        )
 
     def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
         def product(v: Tensor) -> Tensor:
             with torch.enable_grad():
-                return self._operator(leaf, rows, self._residual(leaf, rows)).of_vector(v)
+                return self._operator(leaf, rows, self._values(leaf, rows)).of_vector(v)
 
         return product
 
     def _operator(
-        self, leaf: Tensor, rows: slice, residual: Tensor, cotangents: list[Tensor] | None = None
+        self, leaf: Tensor, rows: slice, values: Tensor, cotangents: list[Tensor] | None = None
     ) -> GaussNewton:
-        # The derivative of the residual is that of the values; its metric is the identity.
         return GaussNewton(
-            _values_metric(residual), [leaf], cotangents, lambda parameters: (self._residual(parameters[0], rows),)
+            _values_metric(values), [leaf], cotangents, lambda parameters: (self._values(parameters[0], rows),)
         )
 
-    def _residual(self, theta: Tensor, rows: slice) -> Tensor:
+    def _values(self, theta: Tensor, rows: slice) -> Tensor:
         values: Tensor = self.parameters.call(theta, self._task.obs[rows])
-        return values.flatten() - self._task.returns[rows]
+        return values.flatten()
 
 
 def _values_metric(values: Tensor) -> FisherMetric:
     """Return the identity: the squared error's matrix in the values themselves."""
-    return FisherMetric((values,), tuple, tuple)
+    return FisherMetric((values.flatten(),), tuple, tuple)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,17 +16,20 @@ from trpo_ts.critics.fit import CriticTask, reported
 from trpo_ts.natural_gradient.rows import row_slices
 from trpo_ts.sequences import sequence_starts
 
-__all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient", "optimizer_fit"]
+__all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient"]
 
 
 @dataclass(frozen=True)
 class OptimizerFit:
-    """Tianshou's documented fit: so many steps on the whole rollout, or on each minibatch in turn.
+    r"""Tianshou's documented fit: so many steps on the whole rollout, or on each minibatch in turn.
 
-    It is what ``critic_fit=None`` stands for, with ``optim_critic_iters`` and the trainer's ``batch_size``.
+    It is what ``critic_fit=None`` stands for, with ``optim_critic_iters`` and the trainer's ``batch_size``. Each step
+    lowers :math:`\frac1n\sum_n (V(s_n) - R_n)^2`. Only the optimiser's own parameters get a gradient. A step whose
+    loss or gradient is not finite is left out, and the optimiser's moments stay sound.
 
-    :param iterations: steps on each minibatch, >= 0.
-    :param batch_size: rows of a minibatch, >= 1; None for the whole rollout.
+    :param iterations: steps on each minibatch, >= 0; with 0 the losses are only measured.
+    :param batch_size: rows of a minibatch, >= 1, shuffled, a smaller last one merged into the one before; None for the
+        whole rollout. Sequences are shuffled and taken as wholes, one at least.
     """
 
     iterations: int = 5
@@ -39,16 +41,20 @@ class OptimizerFit:
             check_integer("batch_size", self.batch_size, 1)
 
     def fit(self, task: CriticTask) -> list[float]:
-        """Fit as :class:`CriticFit` says; see :func:`optimizer_fit`."""
-        return optimizer_fit(
-            task.critic,
-            task.optimizer,
-            task.obs,
-            task.returns,
-            iterations=self.iterations,
-            batch_size=self.batch_size,
-            micro_batch_size=task.micro_batch_size,
-        )
+        """Fit as :class:`CriticFit` says; the losses are those at the last step on each minibatch."""
+        own, losses = task.own, []
+        minibatches = _minibatches(len(task.returns), self.batch_size, sequence_starts(task.obs))
+        with _fused(task.optimizer), torch.set_grad_enabled(self.iterations > 0):
+            for rows in minibatches:
+                loss = math.inf
+                for step in range(max(self.iterations, 1)):
+                    for p in own:
+                        p.grad = None
+                    loss = accumulate_gradient(task, own, rows)
+                    if step < self.iterations and math.isfinite(loss) and _gradients_are_finite(own):
+                        task.optimizer.step()
+                losses.append(reported(loss))
+        return losses
 
 
 @dataclass(frozen=True)
@@ -72,46 +78,6 @@ class MinibatchFit:
         for _ in range(self.epochs):
             losses = OptimizerFit(1, self.batch_size).fit(task)
         return losses
-
-
-def optimizer_fit(
-    critic: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    obs: Any,
-    returns: Tensor,
-    *,
-    iterations: int,
-    batch_size: int | None = None,
-    micro_batch_size: int | None = None,
-) -> list[float]:
-    r"""Take ``iterations`` steps on :math:`\frac1n\sum_n (V(s_n) - R_n)^2` of each minibatch.
-
-    Only the optimiser's own parameters get a gradient. A step whose loss or gradient is not finite is left out, and
-    the optimiser's moments stay sound.
-
-    :param critic: maps observations to values, ``(n, 1)`` or ``(n,)``.
-    :param optimizer: the optimiser of the critic's parameters.
-    :param obs: all observations, sliceable by row.
-    :param returns: the targets, shape ``(N,)``.
-    :param iterations: steps on each minibatch; with 0 the losses are only measured.
-    :param batch_size: rows of a minibatch, shuffled, a smaller last one merged into the one before; None is all.
-        Sequences are shuffled and taken as wholes, one at least.
-    :param micro_batch_size: rows per pass; the gradient of a minibatch is accumulated over the passes.
-    :return: for each minibatch the loss at its last step; a loss that is not finite counts as the largest float32.
-    """
-    task = CriticTask(critic, optimizer, obs, returns, micro_batch_size)
-    own, losses = task.own, []
-    with _fused(optimizer), torch.set_grad_enabled(iterations > 0):
-        for rows in _minibatches(len(returns), batch_size, sequence_starts(obs)):
-            loss = math.inf
-            for step in range(max(iterations, 1)):
-                for p in own:
-                    p.grad = None
-                loss = accumulate_gradient(task, own, rows)
-                if step < iterations and math.isfinite(loss) and _gradients_are_finite(own):
-                    optimizer.step()
-            losses.append(reported(loss))
-    return losses
 
 
 @contextmanager

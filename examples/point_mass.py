@@ -57,7 +57,7 @@ def make_algorithm() -> TRPO:
         optim=AdamOptimizerFactory(),
         # Returns span four orders of magnitude between a mass that runs away and one at the goal: a Gauss-Newton
         # fit follows them, while steps of Adam need a learning rate for each.
-        critic_fit=GaussNewtonFit(steps=2),
+        critic_fit=GaussNewtonFit(steps=2, cg_iters=2),
         max_kl=MAX_KL,
         gae_lambda=0.97,
         gamma=0.99,

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Bernoulli, Beta, Categorical, Distribution, Independent, MultivariateNormal, Normal
 
+from trpo_ts.natural_gradient.distributions import FisherMetric
+from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator
 from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
 from trpo_ts.natural_gradient.problem import PolicyProblem
 from trpo_ts.natural_gradient.product import Product
@@ -362,9 +364,7 @@ class DenseProblem:
             self.adv = torch.randn(len(policy.obs), dtype=torch.float64)
         self.logp_old = behaviour.log_prob(self.act)
         self.ent_coef = settings.get("ent_coef", 0.0)
-        self.problem = PolicyProblem(
-            policy.distribution, policy.theta, act=self.act, logp_old=self.logp_old, adv=self.adv, **settings
-        )
+        self.problem = PolicyProblem(policy.distribution, policy.theta, act=self.act, adv=self.adv, **settings)
 
     def objective(self, theta: Tensor) -> Tensor:
         distribution = self.policy.distribution(theta)
@@ -380,6 +380,11 @@ class DenseProblem:
 def dense(operator: Callable[[Tensor], Tensor], size: int) -> Tensor:
     """Return the matrix of a linear operator, column by column."""
     return torch.stack([operator(column) for column in torch.eye(size, dtype=torch.float64)], dim=1)
+
+
+def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
+    """Return the product with the mean Fisher matrix of a single parameter vector, a leaf ``(P,)``."""
+    return GaussNewton(metric, [theta]).of_vector
 
 
 def with_eigenvalues(values: Sequence[float] | Tensor, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from action_tasks import OBSERVATIONS, FirstValid, mean_return, train
-from dense import dense, generator
+from dense import dense, gauss_newton_product, generator
 from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
 from hypothesis import given, settings
@@ -29,7 +29,7 @@ from trpo_ts.critics import make_critic
 from trpo_ts.envs import FlatAction
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import fisher_metric
-from trpo_ts.natural_gradient.fisher import damped, gauss_newton_product
+from trpo_ts.natural_gradient.fisher import damped
 from trpo_ts.natural_gradient.kfac import KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from dense import dense
+from dense import dense, gauss_newton_product
 from gymnasium import spaces
 from tianshou.data import Batch
 from tianshou.utils.torch_utils import policy_within_training_step
@@ -27,7 +27,7 @@ from torch.distributions import (
 )
 
 from trpo_ts.natural_gradient.distributions import fisher_metric, frozen
-from trpo_ts.natural_gradient.fisher import gauss_newton_product, kl_hessian_product
+from trpo_ts.natural_gradient.fisher import kl_hessian_product
 from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.natural_gradient.sampling import OpenBeta
 from trpo_ts.policies import make_policy

@@ -5,10 +5,10 @@ import weakref
 
 import pytest
 import torch
+from dense import gauss_newton_product
 from torch import Tensor, nn
 
 from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import gauss_newton_product
 from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.matmul import linear, matmul
 from trpo_ts.natural_gradient.parameters import FlatParameters
@@ -250,3 +250,23 @@ def test_products_of_every_size_and_layout(rows: int, layout: str, dtype: torch.
     )
     torch.testing.assert_close(matmul(x, weight.mT), wanted.to(dtype), rtol=tolerance, atol=tolerance)
     assert linear(x, weight).dtype == dtype
+
+
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
+@pytest.mark.parametrize("rows", [3, 5000])
+def test_activations_after_products_of_every_size(activation: str, rows: int):
+    torch.manual_seed(2)
+    x, weight, bias = torch.randn(rows, 64), torch.randn(60, 64), torch.randn(60)
+    wanted = getattr(torch, activation)(x.double() @ weight.double().mT + bias.double())
+    torch.testing.assert_close(linear(x, weight, bias, activation), wanted.float(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("activation", ["none", "tanh", "sigmoid", "relu"])
+@pytest.mark.parametrize("rows", [3, 5000])
+def test_what_is_not_finite_stays_so(activation: str, rows: int):
+    torch.manual_seed(2)
+    x, weight = torch.randn(rows, 64), torch.randn(60, 64)
+    weight[7] = float("nan")
+    y = linear(x, weight, torch.zeros(60), activation)
+    assert y[:, 7].isnan().all()
+    assert y.isfinite().sum() == rows * 59

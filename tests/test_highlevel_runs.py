@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import shutil
 from functools import partial
@@ -292,11 +293,10 @@ def test_interrupted_write_leaves_the_old_state(finished, run, monkeypatch):
     before = (run / "state_best.pt").read_bytes()
     files = sorted(run.iterdir())
 
-    def broken(state, file):
-        file.write(b"half a file")
+    def broken(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     monkeypatch.setattr(world, "persist_directory", str(run))
     with pytest.raises(OSError, match="disk full"):
         StatePersistence().persist(world.algorithm, world)

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from dense import dense
+from dense import dense, gauss_newton_product
 from rollouts import OBS_DIM, Actor, Mlp, make_actor_policy, make_rollout, make_trpo, parameters_of, update
 from tianshou.data import Batch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.distributions import Independent, Normal
 from trpo_ts import KFAC
 from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome, conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric, fisher_metric
-from trpo_ts.natural_gradient.fisher import damped, gauss_newton_product
+from trpo_ts.natural_gradient.fisher import damped
 from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.kfac import KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import moments_of

@@ -12,7 +12,7 @@ from tianshou.data import Batch
 from torch import Tensor, nn
 
 from trpo_ts.critics.fit import CriticFit, CriticTask
-from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit, optimizer_fit
+from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 
 LARGEST = torch.finfo(torch.float32).max
 
@@ -62,6 +62,17 @@ def assert_same(first: list[Tensor], second: list[Tensor], **tolerance: float) -
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b, **tolerance)
+
+
+def optimizer_fit(
+    critic: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    obs: Tensor | Batch,
+    returns: Tensor,
+    micro_batch_size: int | None = None,
+    **settings: int | None,
+) -> list[float]:
+    return OptimizerFit(**settings).fit(CriticTask(critic, optimizer, obs, returns, micro_batch_size))
 
 
 class Recorder(nn.Module):

@@ -178,7 +178,6 @@ def tanh_network_problem() -> tuple[PolicyProblem, FlatParameters]:
         lambda t, rows: parameters.call(t, obs[rows]),
         theta,
         act=act,
-        logp_old=behaviour.log_prob(act).detach(),
         adv=torch.randn(60, dtype=torch.float64),
         trace=lambda t, rows: parameters.trace(t, obs[rows]),
         kfac=KFAC(),
@@ -225,8 +224,7 @@ def linear_gaussian(rows: int = 40, **settings: Any) -> tuple[PolicyProblem, Ten
     def distribution(t: Tensor, part: slice | Tensor) -> Normal:
         return Normal(obs[part] @ t, torch.ones(len(obs[part]), dtype=torch.float64))
 
-    logp_old = distribution(theta, slice(None)).log_prob(act)
-    return PolicyProblem(distribution, theta, act=act, logp_old=logp_old, adv=adv, **settings), obs
+    return PolicyProblem(distribution, theta, act=act, adv=adv, **settings), obs
 
 
 @pytest.mark.parametrize("max_kl", [1e-6, 1e-3, 0.01])
@@ -261,8 +259,7 @@ def normal_with(
     def distribution(t: Tensor, rows: slice | Tensor) -> Distribution:
         return Normal(mean(t).expand(len(actions))[rows], torch.ones_like(actions[rows]))
 
-    logp_old = distribution(theta, slice(None)).log_prob(actions)
-    return PolicyProblem(distribution, theta, act=actions, logp_old=logp_old, adv=advantages, **settings)
+    return PolicyProblem(distribution, theta, act=actions, adv=advantages, **settings)
 
 
 def flat_on_the_first_row() -> PolicyProblem:
@@ -276,7 +273,6 @@ def flat_on_the_first_row() -> PolicyProblem:
         distribution,
         theta,
         act=act,
-        logp_old=distribution(theta, slice(None)).log_prob(act),
         adv=torch.tensor([1.0, 2.0, 3.0]).double(),
         fisher_subsampling=0.3,
     )
@@ -399,7 +395,6 @@ def test_a_covariance_that_stops_being_positive_definite_is_turned_down(validate
             distribution,
             theta,
             act=act,
-            logp_old=distribution(theta, slice(None)).log_prob(act),
             adv=torch.tensor([1.0, 1.0, -2.0]).double(),
         )
         step = trpo(problem, max_kl=10.0, max_backtracks=1, solver=UNDAMPED)
@@ -423,7 +418,6 @@ def test_impossible_actions_stay_impossible_and_disturb_nothing():
         distribution,
         theta,
         act=act,
-        logp_old=distribution(theta, slice(None)).log_prob(act),
         adv=obs[:, 0],
         ent_coef=0.01,
     )
@@ -442,7 +436,6 @@ def test_a_policy_that_no_trainable_parameter_moves_has_a_zero_gradient():
         lambda t, rows: Normal(torch.zeros(3)[rows], torch.ones(3)[rows]),
         theta,
         act=act,
-        logp_old=Normal(torch.zeros(3), torch.ones(3)).log_prob(act),
         adv=torch.tensor([1.0, 2.0, 3.0]),
     )
     assert trpo(problem).outcome is StepOutcome.ZERO_GRADIENT
@@ -505,7 +498,6 @@ def test_in_float32_the_bound_holds_for_advantages_of_any_scale(seed: int, max_k
         distribution,
         theta,
         act=act,
-        logp_old=distribution(theta, slice(None)).log_prob(act),
         adv=scale * torch.randn(30, generator=generator(seed + 3)),
     )
     step = trpo(problem, max_kl=max_kl, solver=SolverSettings(10, 0.1, 1e-5))

@@ -218,7 +218,7 @@ class NPG(ActorCriticWithState):
             ent_coef=self.ent_coef,
             micro_batch_size=self.micro_batch_size,
             fisher_subsampling=self.fisher_subsampling,
-            trace=None if self.preconditioner is None else trace_at,
+            trace=trace_at,
             kfac=self.preconditioner,
             starts=None if batch.sequences is None else batch.sequences.starts,
         )

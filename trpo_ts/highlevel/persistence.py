@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import uuid
 import zipfile
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tianshou.highlevel.persistence import Persistence, PersistEvent, PolicyPers
 from tianshou.highlevel.world import World
 from tianshou.utils import RunningMeanStd
 
+from trpo_ts.files import atomic_write
 from trpo_ts.state import plain
 
 __all__ = ["StatePersistence"]
@@ -97,7 +97,9 @@ class StatePersistence(PolicyPersistence):
             "observations": None if training is None else _plain_statistics(training.get_obs_rms()),
             "score": score,
         }
-        _write(state, Path(path))
+        content = BytesIO()
+        torch.save(state, content)
+        atomic_write(path, content.getvalue())
         if self.additional_persistence is not None:
             self.additional_persistence.persist(PersistEvent.PERSIST_POLICY, world)
         return path
@@ -105,20 +107,6 @@ class StatePersistence(PolicyPersistence):
     def _latest(self, folder: Path) -> Path | None:
         epochs = {int(m[1]): path for path in folder.iterdir() if (m := self._EPOCH.fullmatch(path.name))}
         return epochs[max(epochs)] if epochs else None
-
-
-def _write(state: dict[str, Any], path: Path) -> None:
-    # A rename is atomic only within one file system, hence the same folder.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -27,22 +27,11 @@ __all__ = [
     "LinearOperator",
     "NoSecondDerivativeError",
     "damped",
-    "gauss_newton_product",
     "kl_hessian_product",
     "weighted_sum",
 ]
 
 LinearOperator = Callable[[Tensor], Tensor]
-
-
-def gauss_newton_product(metric: FisherMetric, theta: Tensor) -> LinearOperator:
-    r"""Return :math:`v \mapsto \frac{1}{N} \sum_n J_n^\top M(z_n) J_n v`.
-
-    :param metric: the outputs :math:`z`, with their graph, and the product with :math:`M`; ``N`` is the outputs'
-        first dimension.
-    :param theta: the leaf ``(P,)`` from which the outputs were computed.
-    """
-    return GaussNewton(metric, [theta]).of_vector
 
 
 class NoSecondDerivativeError(RuntimeError):
@@ -63,8 +52,9 @@ class GaussNewton:
     :math:`J^\top u` is built once as a function of :math:`u`, in which it is linear. Its derivative along :math:`v` is
     :math:`J v`, so that a product with :math:`J^\top M J` costs two backward passes and no forward pass.
 
-    :param metric: as in :func:`gauss_newton_product`.
-    :param parameters: the tensors.
+    :param metric: the outputs :math:`z`, with their graph, and the product with :math:`M`; ``N`` is the outputs'
+        first dimension.
+    :param parameters: the leaves from which the outputs were computed.
     :param cotangents: some :math:`u` whose :math:`J^\top u` is wanted, shaped like the metric's outputs.
     :param outputs_at: the metric's outputs as a function of the tensors. With it, :math:`J v` is taken by central
         differences where an operation in the graph has no second derivative.

@@ -14,14 +14,18 @@ The model only speeds up the solution of the true system: what the iteration con
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trpo_ts.natural_gradient.kronecker import LayerGroup, Moments
+from trpo_ts.natural_gradient.distributions import FisherMetric
+from trpo_ts.natural_gradient.kronecker import LayerGroup, Moments, moments_of
+from trpo_ts.natural_gradient.parameters import Trace
+from trpo_ts.natural_gradient.rows import evenly_spaced
 
 __all__ = ["KFAC", "KroneckerPreconditioner"]
 
@@ -30,6 +34,10 @@ _LEAST_SHIFT = 1e-3
 """The least shift of a factor before it is inverted, relative to its mean diagonal: without damping the inverse
 would blow up the rounding in directions that the samples do not span.
 """
+
+
+_SHARED = 4
+"""The most samples in a pass that serves the model too, in multiples of those that it takes."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,41 @@ class KFAC:
     def coupled(self) -> bool:
         """Whether the model has blocks between layers."""
         return self.inner_iterations > 1
+
+    def shares_pass(self, count: int) -> bool:
+        """Whether the model is to be made from a pass over all ``count`` samples that is needed anyway.
+
+        It spares the model's own pass over :attr:`samples`, and takes the derivatives of all of them.
+        """
+        return count <= _SHARED * self.samples
+
+    def moments(
+        self,
+        count: int,
+        trace_at: Callable[[Tensor], Trace],
+        metric_of: Callable[[Any], FisherMetric | None],
+        *,
+        device: torch.device,
+        starts: Tensor | None = None,
+        whole: Trace | None = None,
+    ) -> Moments | None:
+        """Return the moments of a batch's chosen samples; None where there is nothing to model.
+
+        :param count: the samples of the batch.
+        :param trace_at: evaluates the network on some of them, given by their indices.
+        :param metric_of: the Fisher metric of the network's output.
+        :param device: where the indices shall be.
+        :param starts: see :func:`evenly_spaced`.
+        :param whole: an evaluation of the whole batch, if there is one already.
+        """
+        samples = evenly_spaced(min(self.samples, count), count, device, starts)
+        with torch.enable_grad():
+            shared = whole is not None and all(len(call.output) == count for call in whole.layers)
+            trace = whole if whole is not None and shared else trace_at(samples)
+            metric = metric_of(trace.output)
+        if metric is None or not trace.layers:
+            return None
+        return moments_of(trace, metric, coupled=self.coupled, samples=samples if shared else None)
 
     def at(self, moments: Moments, slices: Mapping[str, slice], damping: float) -> KroneckerPreconditioner:
         """Return the preconditioner from a batch's moments; see :class:`KroneckerPreconditioner`."""
@@ -174,7 +217,7 @@ class _Block:
 def _damped_inverses(left: Tensor, right: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     """Return inverses whose Kronecker product stands for (left x right + damping)^-1 (arXiv:1503.05671, 6.3)."""
     tiny = torch.finfo(left.dtype).tiny
-    mean_left, mean_right = (max(float(matrix.diagonal().mean()), tiny) for matrix in (left, right))
+    mean_left, mean_right = (max(float(matrix.trace()) / len(matrix), tiny) for matrix in (left, right))
     ratio = math.sqrt(mean_left / mean_right)
     relative = max(math.sqrt(damping), _LEAST_SHIFT * math.sqrt(mean_left * mean_right))
     return _inverse(left, ratio * relative), _inverse(right, relative / ratio)

@@ -72,15 +72,18 @@ def _drawn_signs(shapes: Sequence[tuple[int, ...]], device: torch.device) -> lis
     ]
 
 
-def moments_of(trace: Trace, metric: FisherMetric, *, coupled: bool = True) -> Moments:
+def moments_of(trace: Trace, metric: FisherMetric, *, coupled: bool = True, samples: Tensor | None = None) -> Moments:
     """Return the moments of a batch.
 
     :param trace: the network's evaluation, from which the metric's outputs were computed.
     :param metric: the distributions' parameters and Fisher matrices.
     :param coupled: whether layers share a group where they can, which keeps the blocks between them.
+    :param samples: the indices of the samples from which the layers are estimated; None takes all. Each layer's
+        output must then have the samples for its first dimension.
     """
-    rows = _layer_rows(trace, metric)
-    groups = _groups(rows, trace.parts, metric.outputs[0].shape[0], coupled) if rows else ()
+    rows = _layer_rows(trace, metric, samples)
+    count = len(metric.outputs[0]) if samples is None else len(samples)
+    groups = _groups(rows, trace.parts, count, coupled) if rows else ()
     layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
     others = {name: part for name, part in trace.parts.items() if name not in layered}
     return Moments(groups, _diagonal(others, metric))
@@ -117,7 +120,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _layer_rows(trace: Trace, metric: FisherMetric) -> list[LayerRows]:
+def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None) -> list[LayerRows]:
     """Return the rows of the layers that may move, with the derivatives for one draw of signs."""
     pairs = [
         (output, cotangent)
@@ -135,7 +138,8 @@ def _layer_rows(trace: Trace, metric: FisherMetric) -> list[LayerRows]:
         allow_unused=True,
         materialize_grads=True,
     )
-    rows = [r for call, derivative in zip(trace.layers, derivatives, strict=True) for r in call.rows(derivative)]
+    calls = zip(trace.layers, derivatives, strict=True)
+    rows = [r for call, derivative in calls for r in call.rows(derivative, samples)]
     return [r for r in rows if f"{r.name}weight" in trace.parts]
 
 

@@ -40,8 +40,12 @@ class LayerCall(Protocol):
     def output(self) -> Tensor:
         """What was returned, with its graph."""
 
-    def rows(self, derivative: Tensor) -> list[LayerRows]:
-        """Return each layer's rows, from a function's derivative with respect to the output."""
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+        """Return each layer's rows, from a function's derivative with respect to the output.
+
+        :param derivative: shaped like the output.
+        :param samples: the indices in the first dimension whose rows are wanted; None means all.
+        """
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,15 @@ class _SingleCall:
     input: Tensor
     output: Tensor
 
-    def rows(self, derivative: Tensor) -> list[LayerRows]:
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+        x = self.input
+        if samples is not None:
+            x, derivative = x[samples], derivative[samples]
         if isinstance(self.layer, nn.Linear):
-            inputs = self.input.reshape(-1, self.input.shape[-1])
-            return [LayerRows(self.name, inputs, derivative.reshape(-1, derivative.shape[-1]))]
+            return [LayerRows(self.name, x.reshape(-1, x.shape[-1]), derivative.reshape(-1, derivative.shape[-1]))]
         conv = self.layer
         padding = conv._reversed_padding_repeated_twice
-        padded = F.pad(self.input, padding, "constant" if conv.padding_mode == "zeros" else conv.padding_mode)
+        padded = F.pad(x, padding, "constant" if conv.padding_mode == "zeros" else conv.padding_mode)
         patches = F.unfold(padded, conv.kernel_size, dilation=conv.dilation, stride=conv.stride)
         inputs = patches.transpose(1, 2).reshape(-1, patches.shape[1])
         return [LayerRows(self.name, inputs, derivative.flatten(2).transpose(1, 2).reshape(-1, derivative.shape[1]))]
@@ -69,11 +75,16 @@ class _ChainCall:
     evaluation: Evaluation
     output: Tensor
 
-    def rows(self, derivative: Tensor) -> list[LayerRows]:
-        links, values = self.evaluation.links, self.evaluation.values
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+        evaluation = self.evaluation
+        if samples is not None:
+            evaluation, derivative = evaluation.of_samples(samples), derivative[samples]
         with torch.no_grad():
-            derivatives = dict(self.evaluation.derivatives(derivative))
-        return [LayerRows(self.names[link.linear], values[i].detach(), derivatives[i]) for i, link in enumerate(links)]
+            derivatives = dict(evaluation.derivatives(derivative))
+        return [
+            LayerRows(self.names[link.linear], evaluation.values[i].detach(), derivatives[i])
+            for i, link in enumerate(evaluation.links)
+        ]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ arXiv:1502.05477, equation 12 and section 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ from trpo_ts.natural_gradient.fisher import (
     weighted_sum,
 )
 from trpo_ts.natural_gradient.kfac import KFAC
-from trpo_ts.natural_gradient.kronecker import Moments, moments_of
+from trpo_ts.natural_gradient.kronecker import Moments
 from trpo_ts.natural_gradient.line_search import Evaluation
 from trpo_ts.natural_gradient.parameters import Trace
 from trpo_ts.natural_gradient.rows import Rows, evenly_spaced, row_slices
@@ -60,13 +60,21 @@ class Linearisation:
     moments: Moments | None
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """An evaluation of all rows as a function of a leaf ``theta``, and what flowed through it if that was recorded."""
+
+    theta: Tensor
+    distribution: Distribution
+    trace: Trace | None
+
+
 class PolicyProblem:
     r"""Surrogate, gradient, Fisher operator and KL divergence over one rollout.
 
     :param distribution: maps :math:`\theta`, shape ``(P,)``, and rows to :math:`\pi_\theta(\cdot|s)` for them.
     :param theta_old: the behaviour policy's parameters, shape ``(P,)``.
     :param act: actions, shape ``(N, ...)``.
-    :param logp_old: the behaviour policy's log-probabilities, shape ``(N,)``; None computes them.
     :param adv: advantages, shape ``(N,)``.
     :param ent_coef: the entropy bonus :math:`\beta`, >= 0.
     :param micro_batch_size: rows per pass; None takes all at once. The result does not depend on it, only the
@@ -85,7 +93,6 @@ class PolicyProblem:
         *,
         act: Tensor,
         adv: Tensor,
-        logp_old: Tensor | None = None,
         ent_coef: float = 0.0,
         micro_batch_size: int | None = None,
         fisher_subsampling: float = 1.0,
@@ -104,14 +111,13 @@ class PolicyProblem:
         self._parts = row_slices(self.count, micro_batch_size, starts)
         self._fisher_parts = self._parts_of_share(fisher_subsampling, micro_batch_size)
         self._at_once = len(self._parts) == 1 and self._parts == self._fisher_parts
-        self._first = self._with_graph(theta_old, self._parts[0]) if self._at_once else None
+        self._first = self._pass_over_all(theta_old) if self._at_once else None
         with torch.no_grad():
-            firsts = [self._first[1]] if self._first else (distribution(theta_old, rows) for rows in self._parts)
-            self._behaviour = [frozen(first) for first in firsts]
-            if logp_old is None:
-                parts = zip(self._behaviour, self._parts, strict=True)
-                logp_old = torch.cat([behaviour.log_prob(act[rows]) for behaviour, rows in parts])
-        self.logp_old = logp_old
+            first = self._first
+            firsts = [first.distribution] if first else (distribution(theta_old, rows) for rows in self._parts)
+            self._behaviour = [frozen(policy) for policy in firsts]
+            parts = zip(self._behaviour, self._parts, strict=True)
+            self.logp_old = torch.cat([behaviour.log_prob(in_double(act[rows])) for behaviour, rows in parts])
 
     @property
     def advantages_are_constant(self) -> bool:
@@ -122,26 +128,35 @@ class PolicyProblem:
     @property
     def start(self) -> Point:
         """The behaviour policy; its values need no forward pass."""
-        return Point(self.theta_old, self._evaluate(self._behaviour))
+        parts = zip(self._behaviour, self._parts, strict=True)
+        no_divergence = self.logp_old - self.logp_old  # not finite where the policy is not
+        terms = (
+            (policy, self._objective_terms(policy, self.logp_old[rows], rows), no_divergence[rows])
+            for policy, rows in parts
+        )
+        return Point(self.theta_old, self._mean(terms))
 
     def evaluate(self, theta: Tensor) -> Evaluation:
         """Return what the policy achieves at ``theta``; not finite where its distribution is not."""
         try:
             with torch.no_grad():
-                return self._evaluate(frozen(self._distribution(theta, rows)) for rows in self._parts)
+                return self._mean(self._terms(theta))
         except (ValueError, LinAlgError):  # how distributions refuse parameters that are none
             return Evaluation(float("nan"), float("nan"))
 
-    def _evaluate(self, distributions: Iterable[Distribution]) -> Evaluation:
+    def _terms(self, theta: Tensor) -> Iterator[tuple[Distribution, Tensor, Tensor]]:
+        """Yield the policy, the terms of its objective and those of its divergence, for each part of the rows."""
+        for behaviour, rows in zip(self._behaviour, self._parts, strict=True):
+            policy = frozen(self._distribution(theta, rows))
+            logp = policy.log_prob(in_double(self.act[rows]))
+            yield policy, self._objective_terms(policy, logp, rows), kl_terms(behaviour, policy)
+
+    def _mean(self, parts: Iterable[tuple[Distribution, Tensor, Tensor]]) -> Evaluation:
+        """Return the means over all rows of what :meth:`_terms` yields."""
         sums = [0.0, 0.0, 0.0, 0.0]
         with torch.no_grad():
-            for distribution, behaviour, rows in zip(distributions, self._behaviour, self._parts, strict=True):
-                terms = (
-                    self._objective_terms(distribution, rows, in_double(self.act[rows])),
-                    kl_terms(behaviour, distribution),
-                    entropy_terms(distribution),
-                    action_std_terms(distribution),
-                )
+            for policy, *known in parts:
+                terms = (*known, entropy_terms(policy), action_std_terms(policy))
                 sums = [
                     total + (math.nan if term is None else float(term.sum()))
                     for total, term in zip(sums, terms, strict=True)
@@ -160,11 +175,12 @@ class PolicyProblem:
             # One forward pass serves the gradient and all Fisher products, at the start also the behaviour policy.
             first, self._first = self._first, None
             if first is None or theta is not self.theta_old:
-                first = self._with_graph(theta, self._parts[0])
-            theta, distribution = first
+                first = self._pass_over_all(theta)
+            theta, trace = first.theta, first.trace
             with torch.enable_grad():
-                objective, gradient, fisher = self._gradient_and_fisher(distribution, theta, self._parts[0])
+                objective, gradient, fisher = self._gradient_and_fisher(first.distribution, theta, self._parts[0])
         else:
+            trace = None
             theta = theta.detach().requires_grad_(True)
             objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
             for rows in self._parts:
@@ -173,13 +189,15 @@ class PolicyProblem:
                 objective += part
                 gradient += part_gradient
             fisher = self._fisher_in_parts(theta)
-        return Linearisation(objective / self.count, gradient / self.count, fisher, self._moments(theta))
+        return Linearisation(objective / self.count, gradient / self.count, fisher, self._moments(theta, trace))
 
-    def _with_graph(self, theta: Tensor, rows: Rows) -> tuple[Tensor, Distribution]:
-        """Return a leaf at ``theta`` and the distributions as functions of it."""
-        leaf = theta.detach().requires_grad_(True)
+    def _pass_over_all(self, theta: Tensor) -> _Pass:
+        leaf, rows = theta.detach().requires_grad_(True), self._parts[0]
         with torch.enable_grad():
-            return leaf, self._distribution(leaf, rows)
+            if self._trace is not None and self._kfac is not None and self._kfac.shares_pass(self.count):
+                trace = self._trace(leaf, rows)
+                return _Pass(leaf, trace.output, trace)
+            return _Pass(leaf, self._distribution(leaf, rows), None)
 
     def _parts_of_share(self, fraction: float, size: int | None) -> list[Rows]:
         """Return that share of the rows, at least one, in parts as :func:`row_slices` cuts them."""
@@ -189,26 +207,27 @@ class PolicyProblem:
         starts = None if self._starts is None else torch.isin(rows, self._starts).nonzero().flatten()
         return [rows[part] for part in row_slices(len(rows), size, starts)]
 
-    def _moments(self, theta: Tensor) -> Moments | None:
-        if self._trace is None or self._kfac is None:
+    def _moments(self, theta: Tensor, whole: Trace | None) -> Moments | None:
+        trace = self._trace
+        if trace is None or self._kfac is None:
             return None
-        with torch.enable_grad():
-            chosen = min(self._kfac.samples, self.count)
-            trace = self._trace(theta, evenly_spaced(chosen, self.count, theta.device, self._starts))
-            metric = fisher_metric(trace.output)
-        if metric is None or not trace.layers:
-            return None
-        return moments_of(trace, metric, coupled=self._kfac.coupled)
+        return self._kfac.moments(
+            self.count,
+            lambda rows: trace(theta, rows),
+            fisher_metric,
+            device=theta.device,
+            starts=self._starts,
+            whole=whole,
+        )
 
-    def _objective_terms(self, distribution: Distribution, rows: slice, act: Tensor | None = None) -> Tensor:
-        act = self.act[rows] if act is None else act
-        terms = surrogate_terms(distribution, act, self.logp_old[rows], self.adv[rows])
+    def _objective_terms(self, distribution: Distribution, logp: Tensor, rows: slice) -> Tensor:
+        terms = surrogate_terms(logp, self.logp_old[rows], self.adv[rows])
         return terms + self.ent_coef * distribution.entropy() if self.ent_coef else terms
 
     def _gradient(
         self, distribution: Distribution, theta: Tensor, rows: slice, *, keep_graph: bool = False
     ) -> tuple[float, Tensor]:
-        total = self._objective_terms(distribution, rows).sum()
+        total = self._objective_terms(distribution, distribution.log_prob(self.act[rows]), rows).sum()
         if not total.requires_grad:
             return float(total), torch.zeros_like(theta)
         (gradient,) = torch.autograd.grad(
@@ -225,7 +244,7 @@ class PolicyProblem:
             return objective, gradient, self._fisher(distribution, theta, rows)
         # The objective's gradient is J^T u with its derivatives u in the distribution's parameters: the same backward
         # pass that prepares the products gives it.
-        total = self._objective_terms(distribution, rows).sum()
+        total = self._objective_terms(distribution, distribution.log_prob(self.act[rows]), rows).sum()
         if not total.requires_grad:
             return float(total), torch.zeros_like(theta), torch.zeros_like
         live = [output for output in metric.outputs if output.requires_grad]

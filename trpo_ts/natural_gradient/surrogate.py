@@ -9,17 +9,16 @@ from torch.distributions import Distribution, kl_divergence
 __all__ = ["action_std_terms", "entropy_terms", "kl_terms", "surrogate_terms"]
 
 
-def surrogate_terms(distribution: Distribution, act: Tensor, logp_old: Tensor, adv: Tensor) -> Tensor:
+def surrogate_terms(logp: Tensor, logp_old: Tensor, adv: Tensor) -> Tensor:
     r"""Return :math:`\frac{\pi_\theta(a_n|s_n)}{\pi_{old}(a_n|s_n)} A_n` for each row; their mean is the surrogate.
 
     arXiv:1502.05477, equation 14, with the behaviour policy as the sampling distribution.
 
-    :param distribution: :math:`\pi_\theta(\cdot|s_n)`, batch shape ``(N,)``.
-    :param act: the actions :math:`a_n`, shape ``(N, ...)``.
+    :param logp: :math:`\log \pi_\theta(a_n|s_n)`, shape ``(N,)``.
     :param logp_old: :math:`\log \pi_{old}(a_n|s_n)`, shape ``(N,)``.
     :param adv: the advantages :math:`A_n`, shape ``(N,)``.
     """
-    return torch.exp(distribution.log_prob(act) - logp_old) * adv
+    return torch.exp(logp - logp_old) * adv
 
 
 def kl_terms(behaviour: Distribution, distribution: Distribution) -> Tensor:
