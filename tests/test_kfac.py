@@ -342,6 +342,65 @@ def test_a_fused_chain_has_the_moments_of_its_layers():
         torch.testing.assert_close(a.derivatives, b.derivatives)
 
 
+class Reshaping(nn.Module):
+    """Its second layer sees two rows for each sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(OBS_DIM, 8), nn.Linear(4, 1)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.second(torch.tanh(self.first(obs)).reshape(-1, 4)).reshape(-1, 2)
+
+
+def perceptron() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("build", [perceptron, Convolutional, Reshaping])
+def test_samples_of_a_whole_pass_have_the_moments_of_a_pass_of_their_own(build, fused):
+    torch.manual_seed(10)
+    network = build().double()
+    obs = torch.randn(40, 1, 6, 6, dtype=torch.float64) if build is Convolutional else obs_of(40)
+    parameters = FlatParameters(network)
+    theta = parameters.read().requires_grad_(True)
+    roots = torch.randn(40, *network(obs).shape[1:], dtype=torch.float64)
+    kfac, samples = KFAC(samples=7), torch.arange(7) * 40 // 7
+
+    def metric_of(output: Tensor) -> FisherMetric:
+        return FisherMetric((output,), tuple, lambda signs: (roots if len(output) == 40 else roots[samples],))
+
+    with fused_chains(*([network] if fused else [])):
+        whole = parameters.trace(theta, obs)
+        passes = []
+
+        def trace_at(rows: Tensor):
+            passes.append(rows.tolist())
+            return parameters.trace(theta, obs[rows])
+
+        device = theta.device
+        wanted = kfac.moments(40, trace_at, metric_of, device=device)
+        found = kfac.moments(40, trace_at, metric_of, device=device, whole=whole)
+    # Where a layer's rows are not the samples, the whole pass is of no use.
+    assert passes == [samples.tolist()] * (2 if build is Reshaping else 1)
+    for a, b in zip(found.groups, wanted.groups, strict=True):
+        assert a.names == b.names
+        torch.testing.assert_close(a.inputs, b.inputs)
+        torch.testing.assert_close(a.derivatives, b.derivatives)
+
+
+@pytest.mark.parametrize(("length", "own_passes"), [(10, 0), (11, 1)])
+def test_the_model_has_a_pass_of_its_own_only_in_large_rollouts(length: int, own_passes: int):
+    seen: list[int] = []
+    policy = make_actor_policy()
+    buffer = make_rollout(policy, n_envs=4, length=length)
+    policy.actor.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    update(make_trpo(policy, preconditioner=KFAC(samples=10)), buffer)
+    assert seen.count(10) == own_passes
+    assert seen.count(4 * length) == 2  # one with the graph, and the accepted candidate
+
+
 def test_layers_that_are_not_coupled_stand_in_groups_of_their_own():
     network = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 2)).double()
     parameters, theta, trace, metric = traced(network, obs_of(40), metric_of=identity_metric)

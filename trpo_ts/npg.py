@@ -10,7 +10,7 @@ import torch
 from tianshou.algorithm.algorithm_base import TrainingStats
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import OptimizerFactory
-from tianshou.data import Batch, ReplayBuffer, SequenceSummaryStats
+from tianshou.data import Batch, ReplayBuffer
 from tianshou.data.types import BatchWithAdvantagesProtocol, RolloutBatchProtocol
 from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
@@ -43,7 +43,7 @@ from trpo_ts.rollout import (
 )
 from trpo_ts.sequences import Sequences
 from trpo_ts.state import ActorCriticWithState
-from trpo_ts.stats import NPGTrainingStats, policy_step_fields
+from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.trust_region import PolicyStep, SolverSettings, natural_gradient_step
 
 __all__ = ["NPG"]
@@ -288,7 +288,7 @@ class NPG(ActorCriticWithState):
     ) -> dict[str, Any]:
         return {
             **policy_step_fields(steps),
-            "vf_loss": SequenceSummaryStats.from_sequence(vf_losses),
+            "vf_loss": summary(vf_losses),
             "explained_variance": explained_variance(batch.v_s, batch.returns),
         }
 

@@ -141,19 +141,19 @@ class ActionDistribution(nn.Module):
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a module into evaluation mode, and every submodule back into its own mode afterwards."""
-    with restored_modes(module):
+    with restored_modes(module) as training:
         # Setting a mode is slow, and within an update the policy mostly is in evaluation mode already.
-        if any(submodule.training for submodule in module.modules()):
+        if training:
             module.eval()
         yield
 
 
 @contextmanager
-def restored_modes(module: nn.Module) -> Iterator[None]:
-    """Give every submodule its own training mode back afterwards."""
+def restored_modes(module: nn.Module) -> Iterator[bool]:
+    """Give every submodule its own training mode back afterwards, and say whether any is in training mode."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     try:
-        yield
+        yield any(training for _, training in modes)
     finally:
         for submodule, training in modes:
             if submodule.training != training:

@@ -13,7 +13,7 @@ from tianshou.data import SequenceSummaryStats
 from trpo_ts.natural_gradient.conjugate_gradient import stable_norm
 from trpo_ts.trust_region import PolicyStep
 
-__all__ = ["NPGTrainingStats", "TRPOTrainingStats", "policy_step_fields"]
+__all__ = ["NPGTrainingStats", "TRPOTrainingStats", "policy_step_fields", "summary"]
 
 
 @dataclass(kw_only=True)
@@ -70,7 +70,7 @@ def policy_step_fields(steps: Sequence[PolicyStep]) -> dict[str, Any]:
     end = steps[-1].end.evaluation
     solutions = [step.solution for step in steps]
     return {
-        "actor_loss": SequenceSummaryStats.from_sequence([_finite(-step.end.evaluation.objective) for step in steps]),
+        "actor_loss": summary([_finite(-step.end.evaluation.objective) for step in steps]),
         "kl": SequenceSummaryStats.from_single_value(end.kl),
         "surrogate_improvement": sum(step.improvement for step in steps),
         "expected_improvement": _finite(sum(step.expected_improvement for step in steps)),
@@ -82,6 +82,13 @@ def policy_step_fields(steps: Sequence[PolicyStep]) -> dict[str, Any]:
         "policy_std": end.action_std,
         "outcome": int(steps[0].outcome),
     }
+
+
+def summary(values: Sequence[float]) -> SequenceSummaryStats:
+    """Return the summary of some numbers; that of a single one, the usual case, needs no arithmetic."""
+    if len(values) == 1:
+        return SequenceSummaryStats.from_single_value(values[0])
+    return SequenceSummaryStats.from_sequence(values)
 
 
 def _mean(values: Sequence[float]) -> float:

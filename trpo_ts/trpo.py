@@ -6,7 +6,6 @@ from typing import Any
 
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import OptimizerFactory
-from tianshou.data import SequenceSummaryStats
 from tianshou.data.types import BatchWithAdvantagesProtocol
 from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
@@ -17,7 +16,7 @@ from trpo_ts.critics.fit import CriticFit
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
 from trpo_ts.npg import NPG
-from trpo_ts.stats import TRPOTrainingStats
+from trpo_ts.stats import TRPOTrainingStats, summary
 from trpo_ts.trust_region import PolicyStep, SolverSettings, trust_region_step
 
 __all__ = ["TRPO"]
@@ -110,7 +109,7 @@ class TRPO(NPG):
         fields: dict[str, Any] = self._stats_fields(batch, steps, vf_losses)
         return TRPOTrainingStats(
             **fields,
-            step_size=SequenceSummaryStats.from_sequence([step.step_size for step in steps]),
+            step_size=summary([step.step_size for step in steps]),
             step_fraction=sum(step.fraction for step in steps) / len(steps),
             backtracks=steps[0].backtracks + sum(step.backtracks for step in steps[1:] if step.accepted),
         )

@@ -125,9 +125,11 @@ class GaussNewton:
         """Whether u^T (J v) = (J^T u)^T v, up to rounding: an operation may drop its second derivative silently."""
         cotangents, pulled_back = ([t.detach() for t in tensors] for tensors in (self._cotangents, self._pulled_back))
         left, right = _dot(cotangents, pushed), _dot(pulled_back, tangents)
+        numbers = torch.finfo(tangents[0].dtype)
+        if abs(left - right) <= numbers.eps**0.5 * abs(left) and abs(left) > numbers.tiny:
+            return True
         # The larger of |u| |Jv| and |J^T u| |v|, squared. Where it underflows, products say nothing.
         scale = max(_dot(a, a) * _dot(b, b) for a, b in ((cotangents, pushed), (pulled_back, tangents)))
-        numbers = torch.finfo(tangents[0].dtype)
         return scale < numbers.tiny or not (left - right) ** 2 > numbers.eps * scale
 
     def _differences(self, tangents: Sequence[Tensor]) -> Sequence[Tensor]:

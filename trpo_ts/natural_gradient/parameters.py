@@ -66,8 +66,7 @@ class FlatParameters:
     def write(self, theta: Tensor) -> None:
         """Set the module's parameters to ``theta``, shape ``(P,)``."""
         with torch.no_grad():
-            for name, value in self.unflatten(theta).items():
-                self._parameters[name].copy_(value)
+            torch._foreach_copy_(list(self._parameters.values()), list(self.unflatten(theta).values()))
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
