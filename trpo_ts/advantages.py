@@ -36,7 +36,7 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
     rounding = torch.finfo(returns.dtype).eps * float(returns.abs().max())
     values, returns = values.double(), returns.double()
     total = float(returns.var(correction=0))
-    if not total > rounding**2:
+    if not total > rounding * rounding:
         return 0.0
     share = float((returns - values).var(correction=0)) / total
     return 1.0 - share if np.isfinite(share) else 0.0

@@ -237,6 +237,7 @@ class NPG(ActorCriticWithState):
                 policy = distribution(*_policy_inputs(batch, first))
                 check_joint(policy, first.stop, shape)
                 check_divergence(policy)
+                _check_substitution(distribution, batch, first)
                 if self.ent_coef and entropy_terms(policy) is None:
                     raise ValueError(
                         f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
@@ -302,6 +303,27 @@ def _policy_inputs(batch: Any, rows: Rows) -> tuple[Any, Batch, Sequences | None
     """Return the arguments of :class:`ActionDistribution` for rows of the rollout."""
     sequences = None if batch.sequences is None else batch.sequences[rows]
     return batch.obs[rows], rows_of(batch.info, rows), sequences
+
+
+def _check_substitution(distribution: ActionDistribution, batch: Any, rows: slice) -> None:
+    """Check that constants can stand for all of the policy's parameters: no other way may lead to one of them.
+
+    :raises ValueError: where a module reaches a parameter through a list, say, as well as through its attributes.
+    """
+    parameters = FlatParameters(distribution)
+    with torch.enable_grad():
+        constant = parameters.call(parameters.read(), *_policy_inputs(batch, rows))
+        logp = constant.log_prob(batch.act[rows])
+        if not logp.requires_grad:
+            return
+        named = dict(distribution.named_parameters())
+        found = torch.autograd.grad(logp.sum(), list(named.values()), allow_unused=True)
+    names = [name for name, gradient in zip(named, found, strict=True) if gradient is not None]
+    if names:
+        raise ValueError(
+            f"policy must reach each parameter as an attribute of its module, got {', '.join(names)} used in another "
+            "way too (a list of tensors, a closure); use the module or its attribute in forward()"
+        )
 
 
 class _OwnParameters(nn.Module):

@@ -71,7 +71,7 @@ def policy_step_fields(steps: Sequence[PolicyStep]) -> dict[str, Any]:
     solutions = [step.solution for step in steps]
     return {
         "actor_loss": summary([_finite(-step.end.evaluation.objective) for step in steps]),
-        "kl": SequenceSummaryStats.from_single_value(end.kl),
+        "kl": SequenceSummaryStats.from_single_value(_finite(end.kl)),
         "surrogate_improvement": sum(step.improvement for step in steps),
         "expected_improvement": _finite(sum(step.expected_improvement for step in steps)),
         "gradient_norm": _mean([_finite(stable_norm(step.gradient)) for step in steps]),

@@ -216,8 +216,8 @@ def _undamped(solution: Solution, damping: float) -> float:
 
     Where damping is nearly all of the curvature, the quadratic model without it says nothing of the divergence.
     """
-    squared_norm = stable_norm(solution.x) ** 2
-    return max(solution.curvature - damping * squared_norm, 0.1 * solution.curvature)
+    norm = stable_norm(solution.x)
+    return max(solution.curvature - damping * norm * norm, 0.1 * solution.curvature)
 
 
 def _preconditioner(model: Linearisation, solver: SolverSettings) -> KroneckerPreconditioner | None:

@@ -92,9 +92,21 @@ class Evaluation:
         self.weights: list[Tensor] = [link.linear.weight for link in links]
         self.biases: list[Tensor | None] = [link.linear.bias for link in links]
         self.values = [x]
+        self._version = x._version
         with torch.no_grad():
             for link, weight, bias in zip(links, self.weights, self.biases, strict=True):
                 self.values.append(link.value(self.values[-1], weight, bias))
+
+    def check_input(self) -> None:
+        """Check that the input is still what it was, as torch does where a derivative needs it.
+
+        :raises RuntimeError: when it was modified in place.
+        """
+        if self.values[0]._version != self._version:
+            raise RuntimeError(
+                "the input of a chain of layers, a tensor needed for gradient computation, has been modified by an "
+                "inplace operation; write h = h + f(h) instead of h += f(h)"
+            )
 
     @property
     def inputs(self) -> tuple[Tensor | None, ...]:

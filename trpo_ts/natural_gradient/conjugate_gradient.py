@@ -75,7 +75,7 @@ def conjugate_gradient(
     :param max_iterations: the most products to spend, >= 1.
     :param tolerance: stop when :math:`\sqrt{r^\top z} \le` tolerance :math:`\cdot \sqrt{b^\top z_b}`, where
         :math:`z = r` without a preconditioner: then it is :math:`\|r\| \le` tolerance :math:`\cdot \|b\|`.
-    :param preconditioner: solves with a model of :math:`A`.
+    :param preconditioner: solves with a model of :math:`A`. One that is not positive and finite on ``b`` is not used.
     """
     norm = stable_norm(b)
     if norm == 0.0:
@@ -96,8 +96,11 @@ def _solve(
     numbers = torch.finfo(b.dtype)
     x, r = torch.zeros_like(b), b.clone()
     z = r.clone() if preconditioner is None else preconditioner.solve(r)
-    p, a_p, p_a_p = z.clone(), z, 0.0
-    start = r_dot_z = float(r.dot(z))
+    start = float(r.dot(z))
+    if preconditioner is not None and not 0.0 < start < math.inf:  # a model that is none, of overflown moments say
+        preconditioner, z = None, r.clone()
+        start = float(r.dot(z))
+    p, a_p, p_a_p, r_dot_z = z.clone(), z, 0.0, start
     least = max(tolerance, numbers.eps) ** 2 * start  # below it there is only rounding
     iterations, outcome = 0, SolveOutcome.ITERATION_LIMIT
     while iterations < max_iterations:

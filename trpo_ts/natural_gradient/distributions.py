@@ -37,6 +37,7 @@ from torch.distributions import (
 __all__ = [
     "FisherMetric",
     "categorical_metric",
+    "exact_log_prob",
     "fisher_metric",
     "frozen",
     "in_double",
@@ -62,6 +63,22 @@ class FisherMetric:
     multiply: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
     root: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
     determine_density: bool = False
+
+    def of_samples(self, samples: Tensor) -> FisherMetric:
+        """Return the metric of some of the samples, given by their indices."""
+
+        def all_samples(tensors: Sequence[Tensor]) -> list[Tensor]:
+            return [
+                torch.zeros_like(output).index_copy_(0, samples, tensor)
+                for output, tensor in zip(self.outputs, tensors, strict=True)
+            ]
+
+        return FisherMetric(
+            tuple(output[samples] for output in self.outputs),
+            lambda tangents: tuple(product[samples] for product in self.multiply(all_samples(tangents))),
+            lambda signs: tuple(product[samples] for product in self.root(all_samples(signs))),
+            self.determine_density,
+        )
 
 
 _METRICS: dict[type[Distribution], Callable[[Any], FisherMetric | None]] = {}
@@ -207,6 +224,14 @@ def _(distribution: MultivariateNormal) -> FisherMetric:
         return back(signs[0].unsqueeze(-1)).squeeze(-1), back((signs[1] + signs[1].mT) / math.sqrt(2))
 
     return FisherMetric((distribution.loc, distribution.scale_tril), multiply, root)
+
+
+def exact_log_prob(distribution: Distribution, act: Tensor) -> Tensor:
+    """Return the log-probabilities of actions under a :func:`frozen` distribution, in its precision."""
+    try:
+        return distribution.log_prob(in_double(act))
+    except RuntimeError:  # a type that is not known here stayed in the network's precision, and may not mix it
+        return distribution.log_prob(act)
 
 
 def in_double(tensor: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ class GaussNewton:
             return True
         # The larger of |u| |Jv| and |J^T u| |v|, squared. Where it underflows, products say nothing.
         scale = max(_dot(a, a) * _dot(b, b) for a, b in ((cotangents, pushed), (pulled_back, tangents)))
-        return scale < numbers.tiny or not (left - right) ** 2 > numbers.eps * scale
+        return scale < numbers.tiny or not (left - right) * (left - right) > numbers.eps * scale
 
     def _differences(self, tangents: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return J v by central differences, with an error of order eps^(2/3)."""

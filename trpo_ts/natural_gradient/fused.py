@@ -63,14 +63,14 @@ def linear_in_cotangents() -> Iterator[None]:
         _only_cotangents.reset(token)
 
 
-def _forward(sequential: nn.Sequential, links: Sequence[Link], x: Tensor) -> Tensor:
-    weight = links[0].linear.weight
-    if x.dim() == 2 and x.device.type == "cpu" and x.dtype == weight.dtype and not torch.is_autocast_enabled("cpu"):
+def _forward(sequential: nn.Sequential, links: Sequence[Link], /, input: Tensor) -> Tensor:
+    on_cpu = input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if on_cpu and input.dim() == 2 and input.dtype == links[0].linear.weight.dtype:
         try:
-            return _fused(links, x)
+            return _fused(links, input)
         except RuntimeError:  # a transform of torch.func, or an error that the layers themselves explain better
             pass
-    return cast(Tensor, nn.Sequential.forward(sequential, x))
+    return cast(Tensor, nn.Sequential.forward(sequential, input))
 
 
 def _fused(links: Sequence[Link], x: Tensor) -> Tensor:
@@ -95,6 +95,7 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         evaluation, needed = ctx.evaluation, ctx.needs_input_grad[1:]
+        evaluation.check_input()
         if torch.is_grad_enabled():
             return None, *_PullBack.apply(evaluation, needed, cotangent, *evaluation.inputs)
         return None, *evaluation.pull_back(cotangent, needed)

@@ -92,12 +92,15 @@ class KFAC:
         """
         samples = evenly_spaced(min(self.samples, count), count, device, starts)
         with torch.enable_grad():
-            shared = whole is not None and all(len(call.output) == count for call in whole.layers)
-            trace = whole if whole is not None and shared else trace_at(samples)
+            if whole is None or not whole.has_samples(count):
+                whole = None
+            trace = whole or trace_at(samples)
             metric = metric_of(trace.output)
-        if metric is None or not trace.layers:
-            return None
-        return moments_of(trace, metric, coupled=self.coupled, samples=samples if shared else None)
+            if metric is None or not trace.layers:
+                return None
+            if whole is None:
+                return moments_of(trace, metric, coupled=self.coupled)
+            return moments_of(trace, metric.of_samples(samples), coupled=self.coupled, samples=samples)
 
     def at(self, moments: Moments, slices: Mapping[str, slice], damping: float) -> KroneckerPreconditioner:
         """Return the preconditioner from a batch's moments; see :class:`KroneckerPreconditioner`."""
@@ -215,9 +218,14 @@ class _Block:
 
 
 def _damped_inverses(left: Tensor, right: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """Return inverses whose Kronecker product stands for (left x right + damping)^-1 (arXiv:1503.05671, 6.3)."""
+    """Return inverses whose Kronecker product stands for (left x right + damping)^-1 (arXiv:1503.05671, 6.3).
+
+    Where a factor is not finite they are not either, and the solve goes without the model.
+    """
     tiny = torch.finfo(left.dtype).tiny
     mean_left, mean_right = (max(float(matrix.trace()) / len(matrix), tiny) for matrix in (left, right))
+    if not math.isfinite(mean_left + mean_right):
+        return torch.full_like(left, math.nan), torch.full_like(right, math.nan)
     ratio = math.sqrt(mean_left / mean_right)
     relative = max(math.sqrt(damping), _LEAST_SHIFT * math.sqrt(mean_left * mean_right))
     return _inverse(left, ratio * relative), _inverse(right, relative / ratio)

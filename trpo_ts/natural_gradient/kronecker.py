@@ -76,14 +76,12 @@ def moments_of(trace: Trace, metric: FisherMetric, *, coupled: bool = True, samp
     """Return the moments of a batch.
 
     :param trace: the network's evaluation, from which the metric's outputs were computed.
-    :param metric: the distributions' parameters and Fisher matrices.
+    :param metric: the distributions' parameters and Fisher matrices; of the chosen samples alone where some are chosen.
     :param coupled: whether layers share a group where they can, which keeps the blocks between them.
-    :param samples: the indices of the samples from which the layers are estimated; None takes all. Each layer's
-        output must then have the samples for its first dimension.
+    :param samples: the indices of the chosen samples in the first dimension of each layer's output; None means all.
     """
     rows = _layer_rows(trace, metric, samples)
-    count = len(metric.outputs[0]) if samples is None else len(samples)
-    groups = _groups(rows, trace.parts, count, coupled) if rows else ()
+    groups = _groups(rows, trace.parts, len(metric.outputs[0]), coupled) if rows else ()
     layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
     others = {name: part for name, part in trace.parts.items() if name not in layered}
     return Moments(groups, _diagonal(others, metric))
@@ -112,7 +110,9 @@ def _groups(
             shapes.append((derivatives[name][0].shape[1], width))
         a = torch.cat(columns, dim=1)
         g = torch.cat([_joined(derivatives[name]) for name in names], dim=1)
-        groups.append(LayerGroup(tuple(names), tuple(shapes), matmul(a.mT, a) / count, matmul(g.mT, g) / len(g)))
+        groups.append(
+            LayerGroup(tuple(names), tuple(shapes), matmul(a.mT, a) / count, matmul(g.mT, g) / max(len(g), 1))
+        )
     return tuple(groups)
 
 

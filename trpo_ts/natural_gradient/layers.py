@@ -87,18 +87,28 @@ class _ChainCall:
         ]
 
 
+def _is_linear(module: nn.Module) -> bool:
+    """Whether the output is the product with the weights: not so in a subclass with a forward pass of its own."""
+    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward and module.in_features > 0
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward
+
+
 @contextmanager
 def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
-    """Record the calls of all linear and ungrouped two-dimensional convolutional layers, in their order."""
+    """Record the calls of linear layers and of ungrouped two-dimensional convolutions on batches, in their order."""
     calls: list[LayerCall] = []
     names: dict[nn.Module, str] = {
         module: f"{name}." if name else ""
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+        if _is_linear(module) or (_is_convolution(module) and module.groups == 1)
     }
 
     def record(layer: Any, args: tuple[Any, ...], output: Tensor) -> None:
-        if args and output.requires_grad:
+        batched = output.dim() == 4 if isinstance(layer, nn.Conv2d) else True
+        if args and output.requires_grad and batched:
             calls.append(_SingleCall(names[layer], layer, args[0].detach(), output))
 
     handles = [layer.register_forward_hook(record) for layer in names]

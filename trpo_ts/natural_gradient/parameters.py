@@ -29,6 +29,10 @@ class Trace:
     parts: dict[str, Tensor]
     layers: list[LayerCall]
 
+    def has_samples(self, count: int) -> bool:
+        """Whether the first dimension of each layer's output seems to be that of ``count`` samples."""
+        return all(call.output.dim() > 1 and len(call.output) == count for call in self.layers)
+
 
 class FlatParameters:
     r"""The vector :math:`\theta` of a module's trainable parameters.

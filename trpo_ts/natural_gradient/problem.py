@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from trpo_ts.natural_gradient.distributions import fisher_metric, frozen, in_double
+from trpo_ts.natural_gradient.distributions import exact_log_prob, fisher_metric, frozen
 from trpo_ts.natural_gradient.fisher import (
     GaussNewton,
     LinearOperator,
@@ -81,8 +81,8 @@ class PolicyProblem:
         peak memory and the time: with several parts no graph is kept between products.
     :param fisher_subsampling: the part of the rows from which the Fisher operator is estimated, in ``(0, 1]``
         (arXiv:1502.05477, appendix C, uses a tenth); they are evenly spaced, so no random number is drawn.
-    :param trace: like ``distribution``, and records the layers; given where a Kronecker-factored model is wanted.
-    :param kfac: the choice of that model.
+    :param trace: like ``distribution``, and records the layers, for a Kronecker-factored model.
+    :param kfac: the choice of that model; None makes none.
     :param starts: where sequences of rows begin that depend on each other; see :func:`row_slices`.
     """
 
@@ -117,7 +117,7 @@ class PolicyProblem:
             firsts = [first.distribution] if first else (distribution(theta_old, rows) for rows in self._parts)
             self._behaviour = [frozen(policy) for policy in firsts]
             parts = zip(self._behaviour, self._parts, strict=True)
-            self.logp_old = torch.cat([behaviour.log_prob(in_double(act[rows])) for behaviour, rows in parts])
+            self.logp_old = torch.cat([exact_log_prob(policy, act[rows]) for policy, rows in parts])
 
     @property
     def advantages_are_constant(self) -> bool:
@@ -128,11 +128,10 @@ class PolicyProblem:
     @property
     def start(self) -> Point:
         """The behaviour policy; its values need no forward pass."""
-        parts = zip(self._behaviour, self._parts, strict=True)
-        no_divergence = self.logp_old - self.logp_old  # not finite where the policy is not
+        no_divergence = torch.zeros_like(self.logp_old)
         terms = (
             (policy, self._objective_terms(policy, self.logp_old[rows], rows), no_divergence[rows])
-            for policy, rows in parts
+            for policy, rows in zip(self._behaviour, self._parts, strict=True)
         )
         return Point(self.theta_old, self._mean(terms))
 
@@ -148,8 +147,8 @@ class PolicyProblem:
         """Yield the policy, the terms of its objective and those of its divergence, for each part of the rows."""
         for behaviour, rows in zip(self._behaviour, self._parts, strict=True):
             policy = frozen(self._distribution(theta, rows))
-            logp = policy.log_prob(in_double(self.act[rows]))
-            yield policy, self._objective_terms(policy, logp, rows), kl_terms(behaviour, policy)
+            objective = self._objective_terms(policy, exact_log_prob(policy, self.act[rows]), rows)
+            yield policy, objective, kl_terms(behaviour, policy)
 
     def _mean(self, parts: Iterable[tuple[Distribution, Tensor, Tensor]]) -> Evaluation:
         """Return the means over all rows of what :meth:`_terms` yields."""
