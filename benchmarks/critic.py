@@ -1,7 +1,7 @@
 """How well ways to fit the critic do, on the rollout that they see and on those that they do not.
 
-    python benchmarks/critic.py            # measure, write results/critic.json, print the tables
-    python benchmarks/critic.py --table    # print the tables from the results
+    python benchmarks/critic.py            # measure, write results/critic.json and the tables in docs/benchmarks.md
+    python benchmarks/critic.py --table    # the tables only, from the committed results
 
 One policy learns; beside it each way keeps a critic of its own, and fits it to every rollout, with targets
 (lambda-returns) from that critic. All see the same data, so that errors can be compared in pairs. After some hundred
@@ -36,7 +36,7 @@ from updates.training import CRITIC_STEPS, LEARNING_RATE, Training, networks
 
 from trpo_ts.critics import CriticFit, GaussNewtonFit, MinibatchFit, OptimizerFit
 
-TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4", "Hopper-v4"), (0, 1, 2), (100, 200, 400)
+TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4"), (0, 1), (100, 200, 300)
 SAMPLES, HELD_OUT, HIDDEN = 1024, 8, (64, 64)
 ERRORS = ("rollout", "held_out", "true_returns")
 STARTS = ("own", "first")
@@ -46,10 +46,9 @@ def fits() -> dict[str, CriticFit]:
     """Return the ways by name; the first is the documented one, with which the others are compared."""
     found: dict[str, CriticFit] = {f"{CRITIC_STEPS} Adam steps": OptimizerFit(CRITIC_STEPS)}
     found["MinibatchFit(10, 128)"] = MinibatchFit(10, 128)
-    shapes = ((1, 2), (1, 3), (1, 4), (2, 1), (2, 2))
-    for (steps, cg_iters), damping, max_change in product(shapes, (0.01, 0.1), (0.1, 0.5)):
-        name = f"{steps} x {cg_iters} products, damping {damping:g}, max_change {max_change:g}"
-        found[name] = GaussNewtonFit(steps=steps, cg_iters=cg_iters, damping=damping, max_change=max_change)
+    for (steps, cg_iters), damping in product(((1, 1), (1, 2), (1, 4), (2, 1), (2, 2)), (0.01, 0.1)):
+        name = f"GaussNewtonFit(steps={steps}, cg_iters={cg_iters}, damping={damping:g})"
+        found[name] = GaussNewtonFit(steps=steps, cg_iters=cg_iters, damping=damping)
     return found
 
 
@@ -116,7 +115,7 @@ def table(rows: list[dict[str, Any]], start: str) -> str:
 def main() -> None:
     """Measure unless only the tables are asked for."""
     parser = argparse.ArgumentParser(description="Errors of critics on seen and unseen rollouts.")
-    parser.add_argument("--table", action="store_true", help="only print the tables, from the results")
+    parser.add_argument("--table", action="store_true", help="only write the tables, from the committed results")
     args = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
@@ -128,7 +127,9 @@ def main() -> None:
             common.save("critic", {"environment": common.environment(), "rows": rows})
             print(task, seed, flush=True)
     for start in STARTS:
-        print(table(common.load("critic")["rows"], start), end="\n\n")
+        text = table(common.load("critic")["rows"], start)
+        common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", f"critic-{start}", text)
+        print(text, end="\n\n")
 
 
 if __name__ == "__main__":

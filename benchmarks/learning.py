@@ -44,7 +44,7 @@ ARMS: dict[str, Callable[[], dict[str, Any]]] = {
     "tolerance 0.3": lambda: {"cg_tolerance": 0.3},
     "tolerance 0.3, full budget": lambda: {"cg_tolerance": 0.3, "full_budget": True},
 }
-SEEDS = {"Tianshou's settings": range(8), "defaults": range(8)}  # of the other arms, the first three
+SEEDS = {"Tianshou's settings": range(6), "defaults": range(6)}  # of the other arms, the first three
 RESULTS = common.RESULTS / "learning.jsonl"
 
 

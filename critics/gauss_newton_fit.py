@@ -43,7 +43,8 @@ class GaussNewtonFit:
     The optimiser of the algorithm is not used.
 
     :param steps: Gauss-Newton steps per fit, >= 1.
-    :param cg_iters: products with :math:`H` per step, >= 1.
+    :param cg_iters: products with :math:`H` per step, >= 1. With K-FAC one is enough: more fit the rollout better and
+        true returns no better (``docs/benchmarks.md``).
     :param damping: Tikhonov damping of :math:`H`, >= 0.
     :param max_change: the bound :math:`\epsilon` > 0 on the change of the values relative to their error; at 0.5
         it never binds. Smaller forgets less of what earlier rollouts taught.

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import common
 import critic
+import directions
 import learning
 import numpy as np
 import point_mass
@@ -53,6 +54,16 @@ def test_speed_tables():
 
 def test_learning_table():
     assert between_markers("docs/benchmarks.md", "learning") == learning.table(learning.done())
+
+
+def test_critic_tables():
+    rows = common.load("critic")["rows"]
+    for start in critic.STARTS:
+        assert between_markers("docs/benchmarks.md", f"critic-{start}") == critic.table(rows, start)
+
+
+def test_directions_table():
+    assert between_markers("docs/benchmarks.md", "directions") == directions.table(common.load("directions")["rows"])
 
 
 def test_reliability_table_and_nothing_broke():

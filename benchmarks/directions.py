@@ -1,0 +1,149 @@
+r"""Which search direction gains most on data that it has not seen: what the damping is chosen by.
+
+    python benchmarks/directions.py            # measure, write results/directions.json and the table in docs
+    python benchmarks/directions.py --table    # the table only, from the committed results
+
+A policy learns. At some moments 16 rollouts are collected, and a large one of the same policy that stands for the
+truth. Each solver computes its direction :math:`x` from each of the 16, and is judged by the large one: its surrogate
+gradient :math:`\hat g` and Fisher matrix :math:`\hat F` give the gain per root of divergence,
+:math:`\hat g^\top x / \sqrt{x^\top \hat F x}`, whatever the step's length, and the gain of the step as it is scaled,
+:math:`\hat g^\top x \sqrt{2\delta / x^\top A x}`, with the rollout's own :math:`A = F + cI`, or with :math:`F` where
+the step uses its full budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Any
+
+import common
+import gymnasium as gym
+import numpy as np
+import torch
+from updates.training import Training, networks
+
+from trpo_ts import KFAC
+from trpo_ts.natural_gradient.conjugate_gradient import Solution, conjugate_gradient
+from trpo_ts.natural_gradient.fisher import damped
+from trpo_ts.natural_gradient.fused import fused_chains
+from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.natural_gradient.problem import Linearisation
+from trpo_ts.rollout import ActionDistribution, without_validation
+
+TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4"), (60, 61), (20, 60, 120, 250)
+SAMPLES, ROLLOUTS, TRUTH = (1024, 4096), 16, 64 * 1024
+MAX_KL, HIDDEN = 0.01, (64, 64)
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A way to a direction: Tianshou's, or that of ``TRPO`` with its defaults but the damping."""
+
+    cg_damping: float
+    of_tianshou: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the table calls it."""
+        return f"{'plain, 10 products' if self.of_tianshou else 'K-FAC'}, damping {self.cg_damping:g}"
+
+    def solve(self, model: Linearisation, slices: dict[str, slice]) -> Solution:
+        """Return the direction from one rollout."""
+        operator = damped(model.fisher, self.cg_damping)
+        if self.of_tianshou or model.moments is None:
+            return conjugate_gradient(operator, model.gradient)
+        preconditioner = KFAC().at(model.moments, slices, self.cg_damping)
+        return conjugate_gradient(operator, model.gradient, tolerance=0.5, preconditioner=preconditioner)
+
+
+TIANSHOU = Solver(0.1, of_tianshou=True)
+SOLVERS = (TIANSHOU, *(Solver(damping) for damping in (0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)))
+
+
+def linearised(training: Training, samples: int) -> tuple[Linearisation, dict[str, slice]]:
+    """Return the problem's local model from the policy's next transitions."""
+    rollout, algorithm = training.collect(samples), training.algorithm
+    before = copy.deepcopy(algorithm.ret_rms)
+    batch, indices = rollout.sample(0)
+    batch = algorithm._preprocess_batch(batch, rollout, indices)
+    algorithm.ret_rms = before
+    parameters = FlatParameters(ActionDistribution(algorithm.policy).eval())
+    problem = algorithm._policy_problem(batch, parameters)
+    return problem.linearise(problem.theta_old), parameters.slices
+
+
+def judged(solver: Solver, model: Linearisation, truth: Linearisation, slices: dict[str, slice]) -> dict[str, float]:
+    """Return what a direction gains by the truth, to first order."""
+    x = solver.solve(model, slices).x
+    gain, true_curvature, curvature = (float(x.dot(v)) for v in (truth.gradient, truth.fisher(x), model.fisher(x)))
+    damped_curvature = curvature + solver.cg_damping * float(x.dot(x))
+    return {
+        "per_divergence": gain / math.sqrt(true_curvature),
+        "step": gain * math.sqrt(2 * MAX_KL / damped_curvature),
+        "full_step": gain * math.sqrt(2 * MAX_KL / curvature),
+        "share": true_curvature / damped_curvature,
+    }
+
+
+def run(task: str, seed: int) -> Iterator[dict[str, Any]]:
+    """Train on a task, and yield each solver's means at each moment, from rollouts of each size."""
+    training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed)
+    for updates in range(max(STAGES) + 1):
+        if updates in STAGES:
+            with fused_chains(training.algorithm), without_validation():
+                truth, slices = linearised(training, TRUTH)
+                for samples in SAMPLES:
+                    models = [linearised(training, samples)[0] for _ in range(ROLLOUTS)]
+                    for solver in SOLVERS:
+                        found = [judged(solver, model, truth, slices) for model in models]
+                        means = {key: float(np.mean([f[key] for f in found])) for key in found[0]}
+                        key = {"task": task, "seed": seed, "updates": updates, "samples": samples}
+                        yield {**key, "solver": solver.name, **means}
+        training.update(training.collect(1024))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the gains of all moments, summed, over those of Tianshou's solver and step."""
+
+    def total(samples: int, solver: Solver, key: str) -> float:
+        return sum(row[key] for row in rows if (row["samples"], row["solver"]) == (samples, solver.name))
+
+    def cells(solver: Solver, samples: int) -> Iterator[str]:
+        yield f"{total(samples, solver, 'per_divergence') / total(samples, TIANSHOU, 'per_divergence'):.2f}"
+        for key in ("step", "full_step"):
+            yield f"{total(samples, solver, key) / total(samples, TIANSHOU, 'step'):.2f}"
+
+    header = ["solver"]
+    for samples in SAMPLES:
+        header += [f"{samples:,}: per root of divergence", "step", "step with full budget"]
+    return common.markdown_table(header, [[s.name, *(c for n in SAMPLES for c in cells(s, n))] for s in SOLVERS])
+
+
+def main() -> None:
+    """Measure unless only the table is asked for."""
+    parser = argparse.ArgumentParser(description="What directions gain on unseen data.")
+    parser.add_argument("--table", action="store_true", help="only write the table, from the committed results")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    gym.logger.min_level = gym.logger.ERROR
+    if not args.table:
+        rows: list[dict[str, Any]] = []
+        for seed, task in product(SEEDS, TASKS):
+            rows += run(task, seed)
+            common.save("directions", {"environment": common.environment(), "rows": rows})
+            print(task, seed, flush=True)
+    text = table(common.load("directions")["rows"])
+    common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", "directions", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
