@@ -10,7 +10,7 @@ import torch
 from tianshou.algorithm.algorithm_base import TrainingStats
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import OptimizerFactory
-from tianshou.data import Batch, ReplayBuffer
+from tianshou.data import ReplayBuffer
 from tianshou.data.types import BatchWithAdvantagesProtocol, RolloutBatchProtocol
 from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
@@ -22,26 +22,24 @@ from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.critics.recurrent import RecurrentCritic
-from trpo_ts.natural_gradient.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
 from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace, check_trainable
 from trpo_ts.natural_gradient.problem import Point, PolicyProblem
-from trpo_ts.natural_gradient.rows import Rows, row_slices
-from trpo_ts.natural_gradient.surrogate import entropy_terms
+from trpo_ts.natural_gradient.rows import Rows
+from trpo_ts.policy_checks import PolicyCheck
 from trpo_ts.replay import policy_sequences, replayed_values
 from trpo_ts.rollout import (
     ActionDistribution,
     as_tensors,
     check_finite,
     evaluation_mode,
+    policy_inputs,
     restored_modes,
     rollout_values,
-    rows_of,
     twice_differentiable,
     without_validation,
 )
-from trpo_ts.sequences import Sequences
 from trpo_ts.state import ActorCriticWithState
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.trust_region import PolicyStep, SolverSettings, natural_gradient_step
@@ -141,8 +139,7 @@ class NPG(ActorCriticWithState):
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
-        self._checked: tuple[Any, ...] = ()
-        self._discrete = False
+        self._check = PolicyCheck()
 
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
         """Update policy and critic from the whole buffer, as Tianshou's on-policy trainer calls it.
@@ -171,7 +168,7 @@ class NPG(ActorCriticWithState):
         batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
         batch.act = as_tensors(batch.act, parameter.device, parameter.dtype)
         batch.sequences = policy_sequences(self.policy, batch, buffer, indices)
-        self._check_policy(batch)
+        self._check(self.policy, batch, ent_coef=self.ent_coef, micro_batch_size=self.micro_batch_size)
         batch = self._add_returns_and_advantages(batch, buffer, indices)
         batch.adv = batch.adv.to(parameter.device, parameter.dtype)
         if self.advantage_normalization:
@@ -205,10 +202,10 @@ class NPG(ActorCriticWithState):
 
     def _policy_problem(self, batch: Any, parameters: FlatParameters) -> PolicyProblem:
         def distribution_at(theta: Tensor, rows: Rows) -> Distribution:
-            return cast(Distribution, parameters.call(theta, *_policy_inputs(batch, rows)))
+            return cast(Distribution, parameters.call(theta, *policy_inputs(batch, rows)))
 
         def trace_at(theta: Tensor, rows: Rows) -> Trace:
-            return parameters.trace(theta, *_policy_inputs(batch, rows))
+            return parameters.trace(theta, *policy_inputs(batch, rows))
 
         return PolicyProblem(
             distribution_at,
@@ -222,30 +219,6 @@ class NPG(ActorCriticWithState):
             kfac=self.preconditioner,
             starts=None if batch.sequences is None else batch.sequences.starts,
         )
-
-    def _check_policy(self, batch: Any) -> None:
-        """Check that the policy's distributions are such as an update can use.
-
-        :raises ValueError: where they are not, before anything is changed.
-        """
-        distribution = ActionDistribution(self.policy)
-        count, shape = len(batch.act), tuple(batch.act.shape[1:])
-        checked = (self.policy.actor, self.policy.dist_fn, shape, self.ent_coef)
-        with torch.no_grad(), evaluation_mode(self.policy):
-            if self._checked != checked:  # the kind of distribution is that of the last update, and was checked there
-                first = slice(0, min(2, count))
-                policy = distribution(*_policy_inputs(batch, first))
-                check_joint(policy, first.stop, shape)
-                check_divergence(policy)
-                _check_substitution(distribution, batch, first)
-                if self.ent_coef and entropy_terms(policy) is None:
-                    raise ValueError(
-                        f"ent_coef must be 0 for a {type(policy).__name__}, got {self.ent_coef}: "
-                        "the distribution has no entropy in closed form"
-                    )
-                self._checked, self._discrete = checked, is_discrete(policy)
-            for rows in row_slices(count, self.micro_batch_size) if self._discrete else ():
-                check_possible(distribution(*_policy_inputs(batch, rows)), batch.act[rows], rows.start)
 
     def _add_returns_and_advantages(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
@@ -297,33 +270,6 @@ class NPG(ActorCriticWithState):
         self, module: nn.Module, factory: OptimizerFactory, max_grad_norm: float | None = None
     ) -> ActorCriticWithState.Optimizer:
         return super()._create_optimizer(_OwnParameters(module, self.policy), factory, max_grad_norm)
-
-
-def _policy_inputs(batch: Any, rows: Rows) -> tuple[Any, Batch, Sequences | None]:
-    """Return the arguments of :class:`ActionDistribution` for rows of the rollout."""
-    sequences = None if batch.sequences is None else batch.sequences[rows]
-    return batch.obs[rows], rows_of(batch.info, rows), sequences
-
-
-def _check_substitution(distribution: ActionDistribution, batch: Any, rows: slice) -> None:
-    """Check that constants can stand for all of the policy's parameters: no other way may lead to one of them.
-
-    :raises ValueError: where a module reaches a parameter through a list, say, as well as through its attributes.
-    """
-    parameters = FlatParameters(distribution)
-    with torch.enable_grad():
-        constant = parameters.call(parameters.read(), *_policy_inputs(batch, rows))
-        logp = constant.log_prob(batch.act[rows])
-        if not logp.requires_grad:
-            return
-        named = dict(distribution.named_parameters())
-        found = torch.autograd.grad(logp.sum(), list(named.values()), allow_unused=True)
-    names = [name for name, gradient in zip(named, found, strict=True) if gradient is not None]
-    if names:
-        raise ValueError(
-            f"policy must reach each parameter as an attribute of its module, got {', '.join(names)} used in another "
-            "way too (a list of tensors, a closure); use the module or its attribute in forward()"
-        )
 
 
 class _OwnParameters(nn.Module):

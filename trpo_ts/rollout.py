@@ -16,13 +16,16 @@ from torch.distributions import Distribution
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trpo_ts.advantages import continues
-from trpo_ts.natural_gradient.rows import row_slices
+from trpo_ts.natural_gradient.rows import Rows, row_slices
+from trpo_ts.sequences import Sequences
 
 __all__ = [
     "ActionDistribution",
     "as_tensors",
     "check_finite",
     "evaluation_mode",
+    "policy_inputs",
+    "restored_modes",
     "rollout_values",
     "rows_of",
     "state_values",
@@ -80,6 +83,12 @@ def rows_of(info: Batch, rows: slice | Tensor) -> Batch:
     if len(info.get_keys()) == 0:
         return info
     return info[rows.cpu().numpy() if isinstance(rows, Tensor) else rows]
+
+
+def policy_inputs(batch: Any, rows: Rows) -> tuple[Any, Batch, Sequences | None]:
+    """Return the arguments of :class:`ActionDistribution` for rows of the rollout."""
+    sequences = None if batch.sequences is None else batch.sequences[rows]
+    return batch.obs[rows], rows_of(batch.info, rows), sequences
 
 
 def state_values(critic: nn.Module, obs: Any, count: int, max_batchsize: int) -> Tensor:

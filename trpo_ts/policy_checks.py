@@ -1,0 +1,83 @@
+"""What an update needs of the policy, checked on the rollout before anything is changed."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from torch.distributions import Distribution
+
+from trpo_ts.natural_gradient.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
+from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.natural_gradient.rows import row_slices
+from trpo_ts.natural_gradient.surrogate import entropy_terms
+from trpo_ts.rollout import ActionDistribution, evaluation_mode, policy_inputs
+
+__all__ = ["PolicyCheck"]
+
+
+class PolicyCheck:
+    """Checks that a policy's distributions are such as an update can use.
+
+    Of what kind they are is checked once for a policy; whether they admit the actions, in every rollout.
+    """
+
+    def __init__(self) -> None:
+        self._checked: tuple[Any, ...] = ()
+        self._discrete = False
+
+    def __call__(
+        self, policy: ProbabilisticActorPolicy, batch: Any, *, ent_coef: float, micro_batch_size: int | None
+    ) -> None:
+        """Check a policy on a rollout.
+
+        :raises ValueError: naming what cannot be used, and the mend.
+        """
+        network = ActionDistribution(policy)
+        shape = tuple(batch.act.shape[1:])
+        checked = (policy.actor, policy.dist_fn, shape, ent_coef)
+        with torch.no_grad(), evaluation_mode(policy):
+            if self._checked != checked:
+                self._discrete = _check_kind(network, batch, shape, ent_coef)
+                self._checked = checked
+            if self._discrete:
+                for rows in row_slices(len(batch.act), micro_batch_size):
+                    check_possible(network(*policy_inputs(batch, rows)), batch.act[rows], rows.start)
+
+
+def _check_kind(network: ActionDistribution, batch: Any, action_shape: tuple[int, ...], ent_coef: float) -> bool:
+    """Check the distributions of the first rows, and return whether they are discrete."""
+    rows = slice(0, min(2, len(batch.act)))
+    parameters = FlatParameters(network)
+    with torch.enable_grad():
+        distribution = cast(Distribution, parameters.call(parameters.read(), *policy_inputs(batch, rows)))
+    check_joint(distribution, rows.stop, action_shape)
+    check_divergence(distribution)
+    _check_substitution(network, distribution, batch.act[rows])
+    if ent_coef and entropy_terms(distribution) is None:
+        raise ValueError(
+            f"ent_coef must be 0 for a {type(distribution).__name__}, got {ent_coef}: "
+            "the distribution has no entropy in closed form"
+        )
+    return is_discrete(distribution)
+
+
+def _check_substitution(network: ActionDistribution, constant: Distribution, act: torch.Tensor) -> None:
+    """Check that constants stand for all of the policy's parameters: no other way may lead to one of them.
+
+    :param constant: the distribution with constants for all parameters.
+    :raises ValueError: where a module reaches a parameter through a list, say, as well as through its attributes.
+    """
+    with torch.enable_grad():
+        logp = constant.log_prob(act)
+        if not logp.requires_grad:
+            return
+        named = dict(network.named_parameters())
+        found = torch.autograd.grad(logp.sum(), list(named.values()), allow_unused=True)
+    names = [name for name, gradient in zip(named, found, strict=True) if gradient is not None]
+    if names:
+        raise ValueError(
+            f"policy must reach each parameter as an attribute of its module, got {', '.join(names)} used in another "
+            "way too (a list of tensors, a closure); use the module or its attribute in forward()"
+        )
