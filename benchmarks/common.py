@@ -1,7 +1,8 @@
-"""What the benchmarks share: where results lie, what they ran on, tables and images in the documents."""
+"""What the benchmarks share: where results lie, what they ran on, tables and images in the documents, seeds."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -9,10 +10,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import plotly.graph_objects as go
 import torch
 
@@ -77,6 +81,33 @@ def write_between_markers(document: Path, name: str, text: str) -> None:
     before, rest = content.split(start)
     _, after = rest.split(end)
     document.write_text(f"{before}{start}\n{text}\n{end}{after}")
+
+
+def write_table(name: str, text: str) -> None:
+    """Write a table between its markers in docs/benchmarks.md, and print it."""
+    write_between_markers(ROOT / "docs" / "benchmarks.md", name, text)
+    print(text, end="\n\n")
+
+
+def asked_to_measure(description: str) -> bool:
+    """Read the command line, and return whether to measure, or to write tables from the committed results only."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--table", action="store_true", help="only write the tables, from the committed results")
+    return not parser.parse_args().table
+
+
+def measure_seeds(
+    name: str, run: Callable[[str, int], Iterable[dict[str, Any]]], seeds: Iterable[int], tasks: Sequence[str]
+) -> None:
+    """Measure with each seed on each task, on one thread, and save what ``run`` returns after each."""
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    gym.logger.min_level = gym.logger.ERROR
+    rows: list[dict[str, Any]] = []
+    for seed, task in product(seeds, tasks):
+        rows += run(task, seed)
+        save(name, {"environment": environment(), "rows": rows})
+        print(task, seed, flush=True)
 
 
 def save_image(figure: go.Figure, name: str) -> Path | None:

@@ -17,10 +17,8 @@ Each is judged once more after one fit that begins at the first way's critic.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -112,25 +110,8 @@ def table(rows: list[dict[str, Any]], start: str) -> str:
     return common.markdown_table(["fit", *tasks], [[name, *(ratios(name, task) for task in tasks)] for name in names])
 
 
-def main() -> None:
-    """Measure unless only the tables are asked for."""
-    parser = argparse.ArgumentParser(description="Errors of critics on seen and unseen rollouts.")
-    parser.add_argument("--table", action="store_true", help="only write the tables, from the committed results")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    gym.logger.min_level = gym.logger.ERROR
-    if not args.table:
-        rows: list[dict[str, Any]] = []
-        for seed, task in product(SEEDS, TASKS):
-            rows += run(task, seed)
-            common.save("critic", {"environment": common.environment(), "rows": rows})
-            print(task, seed, flush=True)
-    for start in STARTS:
-        text = table(common.load("critic")["rows"], start)
-        common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", f"critic-{start}", text)
-        print(text, end="\n\n")
-
-
 if __name__ == "__main__":
-    main()
+    if common.asked_to_measure("Errors of critics on seen and unseen rollouts."):
+        common.measure_seeds("critic", run, SEEDS, TASKS)
+    for start in STARTS:
+        common.write_table(f"critic-{start}", table(common.load("critic")["rows"], start))

@@ -13,29 +13,22 @@ the step uses its full budget.
 
 from __future__ import annotations
 
-import argparse
-import copy
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 from typing import Any
 
 import common
 import gymnasium as gym
 import numpy as np
-import torch
+from updates.local import Local, batch_of, local
 from updates.training import Training, networks
 
 from trpo_ts import KFAC
 from trpo_ts.natural_gradient.conjugate_gradient import Solution, conjugate_gradient
 from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.fused import fused_chains
-from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.natural_gradient.problem import Linearisation
-from trpo_ts.rollout import ActionDistribution, without_validation
 
 TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4"), (60, 61), (20, 60, 120, 250)
 SAMPLES, ROLLOUTS, TRUTH = (1024, 4096), 16, 64 * 1024
@@ -67,21 +60,15 @@ TIANSHOU = Solver(0.1, of_tianshou=True)
 SOLVERS = (TIANSHOU, *(Solver(damping) for damping in (0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)))
 
 
-def linearised(training: Training, samples: int) -> tuple[Linearisation, dict[str, slice]]:
+def collected(training: Training, samples: int) -> Local:
     """Return the problem's local model from the policy's next transitions."""
-    rollout, algorithm = training.collect(samples), training.algorithm
-    before = copy.deepcopy(algorithm.ret_rms)
-    batch, indices = rollout.sample(0)
-    batch = algorithm._preprocess_batch(batch, rollout, indices)
-    algorithm.ret_rms = before
-    parameters = FlatParameters(ActionDistribution(algorithm.policy).eval())
-    problem = algorithm._policy_problem(batch, parameters)
-    return problem.linearise(problem.theta_old), parameters.slices
+    return local(training.algorithm, batch_of(training.algorithm, training.collect(samples)))
 
 
-def judged(solver: Solver, model: Linearisation, truth: Linearisation, slices: dict[str, slice]) -> dict[str, float]:
-    """Return what a direction gains by the truth, to first order."""
-    x = solver.solve(model, slices).x
+def judged(solver: Solver, rollout: Local, truth: Linearisation) -> dict[str, float]:
+    """Return what the direction from a rollout gains by the truth, to first order."""
+    model = rollout.model
+    x = solver.solve(model, rollout.parameters.slices).x
     gain, true_curvature, curvature = (float(x.dot(v)) for v in (truth.gradient, truth.fisher(x), model.fisher(x)))
     damped_curvature = curvature + solver.cg_damping * float(x.dot(x))
     return {
@@ -97,16 +84,15 @@ def run(task: str, seed: int) -> Iterator[dict[str, Any]]:
     training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed)
     for updates in range(max(STAGES) + 1):
         if updates in STAGES:
-            with fused_chains(training.algorithm), without_validation():
-                truth, slices = linearised(training, TRUTH)
-                for samples in SAMPLES:
-                    models = [linearised(training, samples)[0] for _ in range(ROLLOUTS)]
-                    for solver in SOLVERS:
-                        found = [judged(solver, model, truth, slices) for model in models]
-                        means = {key: float(np.mean([f[key] for f in found])) for key in found[0]}
-                        key = {"task": task, "seed": seed, "updates": updates, "samples": samples}
-                        yield {**key, "solver": solver.name, **means}
-        training.update(training.collect(1024))
+            truth = collected(training, TRUTH)
+            for samples in SAMPLES:
+                rollouts = [collected(training, samples) for _ in range(ROLLOUTS)]
+                for solver in SOLVERS:
+                    found = [judged(solver, rollout, truth.model) for rollout in rollouts]
+                    means = {key: float(np.mean([f[key] for f in found])) for key in found[0]}
+                    key = {"task": task, "seed": seed, "updates": updates, "samples": samples}
+                    yield {**key, "solver": solver.name, **means}
+        training.update(training.collect(SAMPLES[0]))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -126,24 +112,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return common.markdown_table(header, [[s.name, *(c for n in SAMPLES for c in cells(s, n))] for s in SOLVERS])
 
 
-def main() -> None:
-    """Measure unless only the table is asked for."""
-    parser = argparse.ArgumentParser(description="What directions gain on unseen data.")
-    parser.add_argument("--table", action="store_true", help="only write the table, from the committed results")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    gym.logger.min_level = gym.logger.ERROR
-    if not args.table:
-        rows: list[dict[str, Any]] = []
-        for seed, task in product(SEEDS, TASKS):
-            rows += run(task, seed)
-            common.save("directions", {"environment": common.environment(), "rows": rows})
-            print(task, seed, flush=True)
-    text = table(common.load("directions")["rows"])
-    common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", "directions", text)
-    print(text)
-
-
 if __name__ == "__main__":
-    main()
+    if common.asked_to_measure("What directions gain on unseen data."):
+        common.measure_seeds("directions", run, SEEDS, TASKS)
+    common.write_table("directions", table(common.load("directions")["rows"]))

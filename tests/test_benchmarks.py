@@ -19,12 +19,15 @@ import torch
 from torch import nn
 from updates import critics, figures, tables
 from updates.cases import quick_cases
+from updates.local import batch_of, local
 from updates.sides import BASELINE, GAUSS_NEWTON, MICRO_BATCHES, OURS, available
 from updates.start import synthetic_start
 from updates.synthetic import SyntheticRollout
 
 from trpo_ts import TRPO
 from trpo_ts.critics import OptimizerFit
+from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
+from trpo_ts.natural_gradient.fisher import damped
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -147,6 +150,30 @@ def test_critics_are_judged(monkeypatch):
         lines = critic.table(rows, start).splitlines()
         assert [line.split("|")[1].strip() for line in lines[2:]] == names
         assert lines[2].split("|")[2].split() == ["1.000", "/", "1.000", "/", "1.000"]
+
+
+def test_directions_are_judged(monkeypatch):
+    for name, value in {"SAMPLES": (64, 128), "TRUTH": 256, "ROLLOUTS": 2, "STAGES": (0, 2)}.items():
+        monkeypatch.setattr(directions, name, value)
+    rows = list(directions.run("Pendulum-v1", 0))
+    assert len(rows) == 2 * 2 * len(directions.SOLVERS)
+    for row in rows:
+        assert all(math.isfinite(row[key]) for key in ("per_divergence", "step", "full_step", "share"))
+    lines = directions.table(rows).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [solver.name for solver in directions.SOLVERS]
+    assert lines[2].split("|")[2].strip() == "1.00"
+
+
+def test_the_judged_gain_is_that_of_the_direction():
+    """By its own rollout, a direction's gain per root of damped divergence is at most that of the exact solve."""
+    algorithm = synthetic_start(256, (8,)).algorithm(TRPO)
+    rollout = local(algorithm, batch_of(algorithm, SyntheticRollout(256)))
+    model, damping = rollout.model, 0.5
+    gains = directions.judged(directions.Solver(damping), rollout, model)
+    exact = conjugate_gradient(damped(model.fisher, damping), model.gradient, max_iterations=300)
+    best = math.sqrt(2.0 * directions.MAX_KL * float(model.gradient.dot(exact.x)))
+    assert 0.9 * best < gains["step"] <= best * (1.0 + 1e-4)
+    assert gains["share"] == pytest.approx((gains["step"] / gains["full_step"]) ** 2, rel=1e-3)
 
 
 def test_true_returns_of_a_constant_reward():

@@ -1,13 +1,8 @@
-"""How good a step is: its direction against the exact natural gradient, its critic against returns.
-
-Together with the solver's own parts, and only here, the benchmarks reach into the package.
-"""
+"""How good a step is: its direction against the exact natural gradient, its critic against returns."""
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +12,7 @@ from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.fisher import damped
 from trpo_ts.natural_gradient.parameters import FlatParameters
 from trpo_ts.rollout import ActionDistribution
+from updates.local import batch_of, local
 from updates.start import Start
 
 __all__ = ["DAMPING", "Judge"]
@@ -34,15 +30,11 @@ class Judge:
 
     def __init__(self, start: Start) -> None:
         algorithm = start.algorithm(TRPO)
-        self._batches = []
-        for rollout in (start.rollout, start.held_out):
-            if rollout is not None:
-                algorithm.ret_rms = copy.deepcopy(start.return_statistics)
-                self._batches.append(algorithm._preprocess_batch(*_swapped(rollout)))
-        self._network = ActionDistribution(algorithm.policy).eval()
-        self._parameters = FlatParameters(self._network)
+        rollouts = [rollout for rollout in (start.rollout, start.held_out) if rollout is not None]
+        self._batches = [batch_of(algorithm, rollout) for rollout in rollouts]
+        found = local(algorithm, self._batches[0])
+        self._parameters, self._model = found.parameters, found.model
         self._theta = self._parameters.read()
-        self._model = algorithm._policy_problem(self._batches[0], self._parameters).linearise(self._theta)
         self._best: dict[float, float] = {}
 
     def direction(self, damping: float, products: int, preconditioned: bool) -> Tensor:
@@ -69,8 +61,3 @@ class Judge:
         """Return the critic's mean squared errors: on the rollout, and on the held-out one if there is one."""
         with torch.no_grad():
             return [float((critic(b.obs).flatten() - b.returns).square().mean()) for b in self._batches]
-
-
-def _swapped(rollout: Any) -> tuple[Any, Any, Any]:
-    batch, indices = rollout.sample(0)
-    return batch, rollout, indices
