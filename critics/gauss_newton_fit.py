@@ -3,7 +3,7 @@ r"""The critic's fit as a trust-region Gauss-Newton step (Schulman et al. 2016, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator, damped,
 from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import Moments
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
+from trpo_ts.natural_gradient.per_sample import PerSampleGradients, per_sample_gradients
 from trpo_ts.natural_gradient.rows import row_slices
 from trpo_ts.sequences import sequence_starts
 
@@ -119,6 +120,17 @@ class _Linearisation:
     moments: Moments | None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """The values of some rows, linearised: V - R, the gradient of half the mean square, the products with H."""
+
+    residual: Tensor
+    gradient: Callable[[], Tensor]
+    product: LinearOperator
+    trace: Trace
+    gradients: PerSampleGradients | None
+
+
 class _ValueProblem:
     """The mean squared error of the values, as a function of the critic's own parameters."""
 
@@ -140,46 +152,53 @@ class _ValueProblem:
     def linearise(self, theta: Tensor, kfac: KFAC | None) -> _Linearisation:
         """Return the local model at ``theta``."""
         leaf = theta.detach().requires_grad_(True)
-        at_once = len(self._parts) == 1
-        error, gradient, whole = 0.0, torch.zeros_like(theta), None
+        error, gradient = 0.0, torch.zeros_like(theta)
         products: list[LinearOperator] = []
         for weight, rows in zip(self._weights, self._parts, strict=True):
-            with torch.enable_grad():
-                if at_once and kfac is not None and kfac.shares_pass(len(self._task.returns)):
-                    whole = self.parameters.trace(leaf, self._task.obs)
-                    values = whole.output.flatten()
-                else:
-                    values = self._values(leaf, rows)
-                residual = values.detach() - self._task.returns[rows]
-                operator = self._operator(leaf, rows, values, [residual / len(residual)])
-            error += weight * float(residual.square().mean())
-            gradient += weight * operator.pulled_back[0]
-            products.append(operator.of_vector if at_once else self._product(leaf, rows))
-        moments = None if kfac is None else self._moments(leaf, kfac, whole)
+            part = self._part(leaf, rows)
+            error += weight * float(part.residual.square().mean())
+            gradient += weight * part.gradient()
+            # With several parts no graph is kept from one product to the next.
+            products.append(part.product if len(self._parts) == 1 else self._product(leaf, rows))
+        moments = None if kfac is None else self._moments(leaf, kfac, part if len(self._parts) == 1 else None)
         return _Linearisation(error, gradient, weighted_sum(products, self._weights), moments)
 
-    def _moments(self, leaf: Tensor, kfac: KFAC, whole: Trace | None) -> Moments | None:
+    def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
+        return lambda v: self._part(leaf, rows).product(v)
+
+    def _part(self, leaf: Tensor, rows: slice) -> _Part:
+        with torch.enable_grad():
+            trace = self.parameters.trace(leaf, self._task.obs[rows])
+            values = trace.output.flatten()
+            residual = values.detach() - self._task.returns[rows]
+            count = len(residual)
+            gradients = per_sample_gradients(values, trace)
+            if gradients is not None:
+                return _Part(
+                    residual,
+                    lambda: gradients.transposed_times(residual / count),
+                    lambda v: gradients.transposed_times(gradients.times(v) / count),
+                    trace,
+                    gradients,
+                )
+            operator = GaussNewton(
+                _values_metric(values),
+                [leaf],
+                [residual / count],
+                lambda parameters: (self._values(parameters[0], rows),),
+            )
+            return _Part(residual, lambda: operator.pulled_back[0], operator.of_vector, trace, None)
+
+    def _moments(self, leaf: Tensor, kfac: KFAC, whole: _Part | None) -> Moments | None:
+        if whole is not None and whole.gradients is not None:
+            return kfac.moments_of(whole.gradients)
         return kfac.moments(
             len(self._task.returns),
             lambda rows: self.parameters.trace(leaf, self._task.obs[rows]),
             _values_metric,
             device=leaf.device,
             starts=sequence_starts(self._task.obs),
-            whole=whole,
-        )
-
-    def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
-        def product(v: Tensor) -> Tensor:
-            with torch.enable_grad():
-                return self._operator(leaf, rows, self._values(leaf, rows)).of_vector(v)
-
-        return product
-
-    def _operator(
-        self, leaf: Tensor, rows: slice, values: Tensor, cotangents: list[Tensor] | None = None
-    ) -> GaussNewton:
-        return GaussNewton(
-            _values_metric(values), [leaf], cotangents, lambda parameters: (self._values(parameters[0], rows),)
+            whole=None if whole is None else whole.trace,
         )
 
     def _values(self, theta: Tensor, rows: slice) -> Tensor:

@@ -183,7 +183,8 @@ def test_convolutions_are_matrices_over_patches():
     images = torch.randn(7, 1, 6, 6, dtype=torch.float64)
     _, _, trace, metric = traced(network, images, metric_of=identity_metric)
     for call, layer in zip(trace.layers[:2], (network.first, network.second), strict=True):
-        (rows,) = call.rows(call.output.detach() - layer.bias.detach().view(1, -1, 1, 1))
+        output = layer(call.input).detach()
+        (rows,) = call.rows(output - layer.bias.detach().view(1, -1, 1, 1))
         weight = layer.weight.detach().reshape(layer.weight.shape[0], -1)
         torch.testing.assert_close(rows.inputs @ weight.T, rows.derivatives)
     names = [group.names for group in moments_of(trace, metric).groups]
@@ -366,7 +367,7 @@ def test_samples_of_a_whole_pass_have_the_moments_of_a_pass_of_their_own(build, 
     parameters = FlatParameters(network)
     theta = parameters.read().requires_grad_(True)
     roots = torch.randn(40, *network(obs).shape[1:], dtype=torch.float64)
-    kfac, samples = KFAC(samples=7), torch.arange(7) * 40 // 7
+    kfac, samples = KFAC(samples=11), torch.arange(11) * 40 // 11
 
     def metric_of(output: Tensor) -> FisherMetric:
         return FisherMetric((output,), tuple, lambda signs: (roots if len(output) == 40 else roots[samples],))

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from trpo_ts.natural_gradient.matmul import linear, matmul
 
-__all__ = ["Evaluation", "Link", "links_of"]
+__all__ = ["Evaluation", "Link", "links_of", "weight_gradient"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Evaluation:
         count = len(self.links)
         for i, derivative in self.derivatives(cotangent):
             if needed[1 + i]:
-                gradients[1 + i] = _weight_gradient(derivative, self.values[i])
+                gradients[1 + i] = weight_gradient(derivative, self.values[i])
             if needed[1 + count + i]:
                 gradients[1 + count + i] = derivative.sum(0)
             if i == 0 and needed[0]:
@@ -171,7 +171,7 @@ class Evaluation:
         return output
 
 
-def _weight_gradient(derivative: Tensor, x: Tensor) -> Tensor:
+def weight_gradient(derivative: Tensor, x: Tensor) -> Tensor:
     """Return g^T x, in the order of the factors that is the faster one."""
     if x.shape[1] < derivative.shape[1]:
         return matmul(x.mT, derivative).mT

@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 
 from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.kronecker import LayerGroup, Moments, moments_of
+from trpo_ts.natural_gradient.kronecker import LayerGroup, Moments, moments_of, moments_of_rows
+from trpo_ts.natural_gradient.layers import LayerRows
 from trpo_ts.natural_gradient.parameters import Trace
+from trpo_ts.natural_gradient.per_sample import PerSampleGradients
 from trpo_ts.natural_gradient.rows import evenly_spaced
 
 __all__ = ["KFAC", "KroneckerPreconditioner"]
@@ -92,7 +94,7 @@ class KFAC:
         """
         samples = evenly_spaced(min(self.samples, count), count, device, starts)
         with torch.enable_grad():
-            if whole is None or not whole.has_samples(count):
+            if whole is None or not self.shares_pass(count) or not whole.has_samples(count):
                 whole = None
             trace = whole or trace_at(samples)
             metric = metric_of(trace.output)
@@ -101,6 +103,13 @@ class KFAC:
             if whole is None:
                 return moments_of(trace, metric, coupled=self.coupled)
             return moments_of(trace, metric.of_samples(samples), coupled=self.coupled, samples=samples)
+
+    def moments_of(self, gradients: PerSampleGradients) -> Moments:
+        """Return the moments of a batch's chosen samples, where the gradient of each is known."""
+        count = len(gradients.rows[0].inputs)
+        samples = evenly_spaced(min(self.samples, count), count, gradients.rows[0].inputs.device)
+        chosen = [LayerRows(row.name, row.inputs[samples], row.derivatives[samples]) for row in gradients.rows]
+        return moments_of_rows(chosen, gradients.parts, len(samples), coupled=self.coupled)
 
     def at(self, moments: Moments, slices: Mapping[str, slice], damping: float) -> KroneckerPreconditioner:
         """Return the preconditioner from a batch's moments; see :class:`KroneckerPreconditioner`."""

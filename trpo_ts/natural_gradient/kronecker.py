@@ -17,11 +17,11 @@ from torch import Tensor
 
 from trpo_ts.natural_gradient.distributions import FisherMetric
 from trpo_ts.natural_gradient.fisher import GaussNewton, NoSecondDerivativeError
-from trpo_ts.natural_gradient.layers import LayerRows
+from trpo_ts.natural_gradient.layers import LayerRows, layer_derivatives
 from trpo_ts.natural_gradient.matmul import matmul
 from trpo_ts.natural_gradient.parameters import Trace
 
-__all__ = ["LayerGroup", "Moments", "moments_of"]
+__all__ = ["LayerGroup", "Moments", "moments_of", "moments_of_rows"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ def moments_of(trace: Trace, metric: FisherMetric, *, coupled: bool = True, samp
     return Moments(groups, _diagonal(others, metric))
 
 
+def moments_of_rows(rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, *, coupled: bool) -> Moments:
+    """Return the moments of a network that consists of these layers, from their rows for ``count`` samples."""
+    return Moments(_groups(rows, parts, count, coupled), {})
+
+
 def _groups(
     rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, coupled: bool
 ) -> tuple[LayerGroup, ...]:
@@ -130,14 +135,7 @@ def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None) -> l
     if not pairs or not trace.layers:
         return []
     outputs, cotangents = zip(*pairs, strict=True)
-    derivatives = torch.autograd.grad(
-        outputs,
-        [call.output for call in trace.layers],
-        cotangents,
-        retain_graph=True,
-        allow_unused=True,
-        materialize_grads=True,
-    )
+    derivatives = layer_derivatives(outputs, cotangents, trace.layers)
     calls = zip(trace.layers, derivatives, strict=True)
     rows = [r for call, derivative in calls for r in call.rows(derivative, samples)]
     return [r for r in rows if f"{r.name}weight" in trace.parts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,11 +10,12 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from trpo_ts.natural_gradient.chains import Evaluation
 from trpo_ts.natural_gradient.fused import observed_chains
 
-__all__ = ["LayerCall", "LayerRows", "recorded_layers"]
+__all__ = ["LayerCall", "LayerRows", "layer_derivatives", "recorded_layers"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ class LayerCall(Protocol):
     """One evaluation of a layer, or of several at once."""
 
     @property
-    def output(self) -> Tensor:
-        """What was returned, with its graph."""
+    def edge(self) -> GradientEdge:
+        """What was returned, as a place in the graph: one that in-place operations on it leave where it is."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of what was returned."""
 
     def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
         """Return each layer's rows, from a function's derivative with respect to the output.
@@ -53,7 +58,8 @@ class _SingleCall:
     name: str
     layer: nn.Linear | nn.Conv2d
     input: Tensor
-    output: Tensor
+    edge: GradientEdge
+    shape: torch.Size
 
     def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
         x = self.input
@@ -73,7 +79,8 @@ class _SingleCall:
 class _ChainCall:
     names: dict[nn.Module, str]
     evaluation: Evaluation
-    output: Tensor
+    edge: GradientEdge
+    shape: torch.Size
 
     def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
         evaluation = self.evaluation
@@ -85,6 +92,22 @@ class _ChainCall:
             LayerRows(self.names[link.linear], evaluation.values[i].detach(), derivatives[i])
             for i, link in enumerate(evaluation.links)
         ]
+
+
+def layer_derivatives(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], calls: Sequence[LayerCall]
+) -> list[Tensor]:
+    r"""Return the derivatives of :math:`\sum_i u_i^\top z_i` with respect to what each call returned; the graph stays.
+
+    :param outputs: the tensors :math:`z_i`, with the graph of the calls.
+    :param cotangents: the :math:`u_i`.
+    """
+    edges = [call.edge for call in calls]
+    found = torch.autograd.grad(outputs, edges, cotangents, retain_graph=True, allow_unused=True)
+    return [
+        cotangents[0].new_zeros(call.shape) if derivative is None else derivative
+        for call, derivative in zip(calls, found, strict=True)
+    ]
 
 
 def _is_linear(module: nn.Module) -> bool:
@@ -109,11 +132,14 @@ def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
     def record(layer: Any, args: tuple[Any, ...], output: Tensor) -> None:
         batched = output.dim() == 4 if isinstance(layer, nn.Conv2d) else True
         if args and output.requires_grad and batched:
-            calls.append(_SingleCall(names[layer], layer, args[0].detach(), output))
+            calls.append(_SingleCall(names[layer], layer, args[0].detach(), get_gradient_edge(output), output.shape))
+
+    def record_chain(evaluation: Evaluation, output: Tensor) -> None:
+        calls.append(_ChainCall(names, evaluation, get_gradient_edge(output), output.shape))
 
     handles = [layer.register_forward_hook(record) for layer in names]
     try:
-        with observed_chains(lambda evaluation, output: calls.append(_ChainCall(names, evaluation, output))):
+        with observed_chains(record_chain):
             yield calls
     finally:
         for handle in handles:

@@ -31,7 +31,7 @@ class Trace:
 
     def has_samples(self, count: int) -> bool:
         """Whether the first dimension of each layer's output seems to be that of ``count`` samples."""
-        return all(call.output.dim() > 1 and len(call.output) == count for call in self.layers)
+        return all(len(call.shape) > 1 and call.shape[0] == count for call in self.layers)
 
 
 class FlatParameters:
