@@ -37,27 +37,38 @@ MAX_KL, HIDDEN = 0.01, (64, 64)
 
 @dataclass(frozen=True)
 class Solver:
-    """A way to a direction: Tianshou's, or that of ``TRPO`` with its defaults but the damping."""
+    """A way to a direction: Tianshou's ten plain products, or K-FAC's."""
 
-    cg_damping: float
+    cg_damping: float = 0.1
+    model_damping: float = 0.0
+    cg_tolerance: float = 0.5
     of_tianshou: bool = False
 
     @property
     def name(self) -> str:
         """As the table calls it."""
-        return f"{'plain, 10 products' if self.of_tianshou else 'K-FAC'}, damping {self.cg_damping:g}"
+        if self.of_tianshou:
+            return f"plain, 10 products, damping {self.cg_damping:g}"
+        model = f", model {self.model_damping:g}" if self.model_damping else ""
+        return f"K-FAC, damping {self.cg_damping:g}{model}, tolerance {self.cg_tolerance:g}"
 
     def solve(self, model: Linearisation, slices: dict[str, slice]) -> Solution:
         """Return the direction from one rollout."""
         operator = damped(model.fisher, self.cg_damping)
         if self.of_tianshou or model.moments is None:
             return conjugate_gradient(operator, model.gradient)
-        preconditioner = KFAC().at(model.moments, slices, self.cg_damping)
-        return conjugate_gradient(operator, model.gradient, tolerance=0.5, preconditioner=preconditioner)
+        preconditioner = KFAC(damping=self.model_damping).at(model.moments, slices, self.cg_damping)
+        return conjugate_gradient(operator, model.gradient, tolerance=self.cg_tolerance, preconditioner=preconditioner)
 
 
-TIANSHOU = Solver(0.1, of_tianshou=True)
-SOLVERS = (TIANSHOU, *(Solver(damping) for damping in (0.03, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)))
+TIANSHOU = Solver(of_tianshou=True)
+SOLVERS = (
+    TIANSHOU,
+    *(Solver(damping) for damping in (0.03, 0.1, 0.3, 1.0, 3.0)),
+    *(Solver(model_damping=damping) for damping in (0.3, 1.0, 3.0)),
+    *(Solver(model_damping=damping, cg_tolerance=0.9) for damping in (0.3, 1.0, 3.0)),
+    Solver(0.3, 1.0, 0.9),
+)
 
 
 def collected(training: Training, samples: int) -> Local:
@@ -68,7 +79,8 @@ def collected(training: Training, samples: int) -> Local:
 def judged(solver: Solver, rollout: Local, truth: Linearisation) -> dict[str, float]:
     """Return what the direction from a rollout gains by the truth, to first order."""
     model = rollout.model
-    x = solver.solve(model, rollout.parameters.slices).x
+    solution = solver.solve(model, rollout.parameters.slices)
+    x = solution.x
     gain, true_curvature, curvature = (float(x.dot(v)) for v in (truth.gradient, truth.fisher(x), model.fisher(x)))
     damped_curvature = curvature + solver.cg_damping * float(x.dot(x))
     return {
@@ -76,6 +88,7 @@ def judged(solver: Solver, rollout: Local, truth: Linearisation) -> dict[str, fl
         "step": gain * math.sqrt(2 * MAX_KL / damped_curvature),
         "full_step": gain * math.sqrt(2 * MAX_KL / curvature),
         "share": true_curvature / damped_curvature,
+        "products": float(solution.iterations),
     }
 
 
@@ -96,19 +109,23 @@ def run(task: str, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the gains of all moments, summed, over those of Tianshou's solver and step."""
+    """Return the gains of all moments, summed, over those of Tianshou's solver and step; and means of the rest."""
 
     def total(samples: int, solver: Solver, key: str) -> float:
         return sum(row[key] for row in rows if (row["samples"], row["solver"]) == (samples, solver.name))
 
     def cells(solver: Solver, samples: int) -> Iterator[str]:
-        yield f"{total(samples, solver, 'per_divergence') / total(samples, TIANSHOU, 'per_divergence'):.2f}"
-        for key in ("step", "full_step"):
-            yield f"{total(samples, solver, key) / total(samples, TIANSHOU, 'step'):.2f}"
+        yield " / ".join(
+            f"{total(samples, solver, key) / total(samples, TIANSHOU, unit):.2f}"
+            for key, unit in (("per_divergence", "per_divergence"), ("step", "step"), ("full_step", "step"))
+        )
+        count = sum((row["samples"], row["solver"]) == (samples, solver.name) for row in rows)
+        yield f"{total(samples, solver, 'share') / count:.2f}"
+        yield f"{total(samples, solver, 'products') / count:.1f}"
 
     header = ["solver"]
     for samples in SAMPLES:
-        header += [f"{samples:,}: per root of divergence", "step", "step with full budget"]
+        header += [f"{samples:,} steps: gain", "divergence", "products"]
     return common.markdown_table(header, [[s.name, *(c for n in SAMPLES for c in cells(s, n))] for s in SOLVERS])
 
 

@@ -44,7 +44,7 @@ class GaussNewtonFit:
     The optimiser of the algorithm is not used.
 
     :param steps: Gauss-Newton steps per fit, >= 1.
-    :param cg_iters: products with :math:`H` per step, >= 1. With K-FAC one is enough: more fit the rollout better and
+    :param cg_iters: products with :math:`H` per step, >= 1. With K-FAC two are enough: more fit the rollout better and
         true returns no better (``docs/benchmarks.md``).
     :param damping: Tikhonov damping of :math:`H`, >= 0.
     :param max_change: the bound :math:`\epsilon` > 0 on the change of the values relative to their error; at 0.5
@@ -55,7 +55,7 @@ class GaussNewtonFit:
     """
 
     steps: int = 1
-    cg_iters: int = 1
+    cg_iters: int = 2
     damping: float = 0.01
     max_change: float = 0.1
     max_halvings: int = 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -325,6 +326,38 @@ def test_bad_settings_are_refused(kwargs):
     (name,) = kwargs
     with pytest.raises(ValueError, match=f"{name} must be an integer >= 1"):
         KFAC(**kwargs)
+
+
+@pytest.mark.parametrize("damping", [-0.1, math.nan, math.inf, "1", None, True])
+def test_bad_damping_is_refused(damping):
+    with pytest.raises(ValueError, match=f"damping must be a finite number >= 0, got {damping!r}"):
+        KFAC(damping=damping)
+
+
+@pytest.mark.parametrize(("least", "expected"), [(0.0, 0.1), (0.05, 0.1), (2.0, 2.0)])
+def test_the_model_is_damped_at_least_so_much(least, expected):
+    torch.manual_seed(3)
+    policy = make_actor_policy(hidden=(5,), dtype=torch.float64)
+    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(50), Batch())
+    v = torch.randn(theta.numel(), dtype=torch.float64)
+    model = KFAC(damping=least).at(moments_of(trace, metric), parameters.slices, 0.1)
+    torch.testing.assert_close(model.multiply(v), model_of(parameters, trace, metric, expected).multiply(v))
+
+
+def test_a_model_that_is_damped_more_leads_to_the_same_solution_by_way_of_directions_of_more_curvature():
+    torch.manual_seed(4)
+    policy = make_actor_policy(hidden=(8, 8), dtype=torch.float64)
+    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(300), Batch())
+    operator, b = damped(gauss_newton_product(metric, theta), 0.01), torch.randn(theta.numel(), dtype=torch.float64)
+    exact = torch.linalg.solve(dense(operator, theta.numel()), b)
+    mean_curvature = []
+    for least in (0.0, 0.1, 1.0):
+        model = KFAC(damping=least).at(moments_of(trace, metric), parameters.slices, 0.01)
+        x = conjugate_gradient(operator, b, max_iterations=400, tolerance=1e-13, preconditioner=model).x
+        torch.testing.assert_close(x, exact, rtol=1e-6, atol=1e-8)
+        first = conjugate_gradient(operator, b, max_iterations=1, preconditioner=model).x
+        mean_curvature.append(float(first.dot(operator(first)) / first.dot(first)))
+    assert mean_curvature[0] < mean_curvature[1] < mean_curvature[2]
 
 
 def test_a_fused_chain_has_the_moments_of_its_layers():

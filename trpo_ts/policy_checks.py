@@ -37,6 +37,8 @@ class PolicyCheck:
         network = ActionDistribution(policy)
         shape = tuple(batch.act.shape[1:])
         checked = (policy.actor, policy.dist_fn, shape, ent_coef)
+        if self._checked == checked and not self._discrete:
+            return
         with torch.no_grad(), evaluation_mode(policy):
             if self._checked != checked:
                 self._discrete = _check_kind(network, batch, shape, ent_coef)

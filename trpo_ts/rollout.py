@@ -43,8 +43,9 @@ def check_finite(batch: Any) -> None:
         for path, array in _leaves(batch.get(field), field):
             if array.dtype.kind != "f":
                 continue
-            finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-            if not finite.all():
+            entries = np.isfinite(array)
+            if not entries.all():
+                finite = entries.reshape(len(array), -1).all(axis=1)
                 first = int(np.argmin(finite))
                 raise ValueError(
                     f"batch.{path} must be finite, got {array[first].tolist()!r} in row {first} "
@@ -118,9 +119,10 @@ def rollout_values(critic: nn.Module, obs: Any, obs_next: Any, max_batchsize: in
     """
     reused = continues(obs, obs_next)
     others = np.flatnonzero(~reused)
-    values = state_values(critic, obs, len(reused), max_batchsize)
-    next_values = values.roll(-1)
-    next_values[others] = state_values(critic, obs_next[others], len(others), max_batchsize)
+    with evaluation_mode(critic):
+        values = state_values(critic, obs, len(reused), max_batchsize)
+        next_values = values.roll(-1)
+        next_values[others] = state_values(critic, obs_next[others], len(others), max_batchsize)
     return values, next_values
 
 

@@ -97,7 +97,7 @@ def _solve(
     x, r = torch.zeros_like(b), b.clone()
     z = r.clone() if preconditioner is None else preconditioner.solve(r)
     start = float(r.dot(z))
-    if preconditioner is not None and not 0.0 < start < math.inf:  # a model that is none, of overflown moments say
+    if preconditioner is not None and not 0.0 < start < math.inf:  # its moments may have overflowed
         preconditioner, z = None, r.clone()
         start = float(r.dot(z))
     p, a_p, p_a_p, r_dot_z = z.clone(), z, 0.0, start

@@ -51,12 +51,19 @@ class KFAC:
 
     :param inner_iterations: iterations of conjugate gradient on the model, >= 1. One takes the diagonal blocks alone.
     :param samples: the most samples from which the model is estimated, >= 1, evenly spaced in the rollout.
+    :param damping: the least damping of the model, >= 0. The solution of the system does not depend on it, but what
+        few iterations make of it does: with a model that is damped more than the system they keep to the directions
+        of much curvature, which another rollout confirms (``docs/benchmarks.md``).
     """
 
     inner_iterations: int = 4
     samples: int = 512
+    damping: float = 0.0
 
     def __post_init__(self) -> None:
+        damping = self.damping
+        if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0.0 <= damping < math.inf:
+            raise ValueError(f"damping must be a finite number >= 0, got {damping!r}")
         for name, value in (("inner_iterations", self.inner_iterations), ("samples", self.samples)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
@@ -113,6 +120,7 @@ class KFAC:
 
     def at(self, moments: Moments, slices: Mapping[str, slice], damping: float) -> KroneckerPreconditioner:
         """Return the preconditioner from a batch's moments; see :class:`KroneckerPreconditioner`."""
+        damping = max(damping, self.damping)
         return KroneckerPreconditioner(moments, slices, damping=damping, inner_iterations=self.inner_iterations)
 
 
