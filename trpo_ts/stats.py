@@ -44,7 +44,7 @@ class NPGTrainingStats(tianshou_npg.NPGTrainingStats):
     cg_iterations: float = 0.0
     """Fisher products spent in conjugate gradient."""
     cg_residual: float = 0.0
-    """Its relative residual at the end; well below 1 for a healthy solve."""
+    """Its relative residual at the end: at most ``cg_tolerance``, unless ``cg_iters`` ran out."""
     accepted: float = 0.0
     """1.0 when the update moved the policy, else 0.0."""
     outcome: int = 0
