@@ -3,9 +3,9 @@ r"""Which search direction gains most on data that it has not seen: what the dam
     python benchmarks/directions.py            # measure, write results/directions.json and the table in docs
     python benchmarks/directions.py --table    # the table only, from the committed results
 
-A policy learns. At some moments 16 rollouts are collected, and a large one of the same policy that stands for the
-truth. Each solver computes its direction :math:`x` from each of the 16, and is judged by the large one: its surrogate
-gradient :math:`\hat g` and Fisher matrix :math:`\hat F` give the gain per root of divergence,
+A policy learns, with the settings :data:`LEARNER`. At some moments 16 rollouts are collected, and a large one of the
+same policy that stands for the truth. Each solver computes its direction :math:`x` from each of the 16, and is judged by
+the large one: its surrogate gradient :math:`\hat g` and Fisher matrix :math:`\hat F` give the gain per root of divergence,
 :math:`\hat g^\top x / \sqrt{x^\top \hat F x}`, whatever the step's length, and the gain of the step as it is scaled,
 :math:`\hat g^\top x \sqrt{2\delta / x^\top A x}`, with the rollout's own :math:`A = F + cI`, or with :math:`F` where
 the step uses its full budget.
@@ -33,6 +33,7 @@ from trpo_ts.natural_gradient.problem import Linearisation
 TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4"), (60, 61), (20, 60, 120, 250)
 SAMPLES, ROLLOUTS, TRUTH = (1024, 4096), 16, 64 * 1024
 MAX_KL, HIDDEN = 0.01, (64, 64)
+LEARNER = {"preconditioner": KFAC(damping=1.0), "cg_tolerance": 0.9}
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def judged(solver: Solver, rollout: Local, truth: Linearisation) -> dict[str, fl
 
 def run(task: str, seed: int) -> Iterator[dict[str, Any]]:
     """Train on a task, and yield each solver's means at each moment, from rollouts of each size."""
-    training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed)
+    training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed, **LEARNER)
     for updates in range(max(STAGES) + 1):
         if updates in STAGES:
             truth = collected(training, TRUTH)

@@ -75,7 +75,7 @@ def code(cell: str) -> str:
 def default(cell: str) -> object:
     if cell == "required":
         return inspect.Parameter.empty
-    return KFAC(damping=1.0) if code(cell) == "KFAC(damping=1.0)" else ast.literal_eval(code(cell))
+    return KFAC() if code(cell) == "KFAC()" else ast.literal_eval(code(cell))
 
 
 def same(value: object, expected: object) -> bool:

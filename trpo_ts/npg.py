@@ -73,12 +73,11 @@ class NPG(ActorCriticWithState):
         exact natural gradient; typically 10-20.
     :param cg_damping: :math:`c` >= 0, added to the Fisher matrix's diagonal. Larger is more stable and closer to
         the plain gradient; typically 0.01-0.1.
-    :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. The default
-        mostly takes one product: a rollout's gradient is noisy, and an accurate solve follows its noise. For one, take
-        ``preconditioner=KFAC(), cg_tolerance=0.3`` (``docs/benchmarks.md`` has both sides).
-    :param preconditioner: a model of the Fisher matrix, whose damping says which directions come first. ``KFAC()``
-        makes 2 or 3 products worth 15 and more of plain conjugate gradient, which is None. The system that is solved,
-        and what the line search demands, stay the same.
+    :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. Lower follows
+        the rollout more closely, and its noise too.
+    :param preconditioner: ``KFAC()`` makes 2 or 3 products worth 15 and more of plain conjugate gradient, which is
+        None. The system that is solved, and what the line search demands, stay the same. Where gradients are mostly
+        noise, as on MuJoCo tasks, try ``KFAC(damping=1.0)`` with ``cg_tolerance=0.9`` (``docs/benchmarks.md``).
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
     :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically
@@ -105,8 +104,8 @@ class NPG(ActorCriticWithState):
         return_scaling: bool = False,
         cg_iters: int = 10,
         cg_damping: float = 0.1,
-        cg_tolerance: float = 0.9,
-        preconditioner: KFAC | None = KFAC(damping=1.0),
+        cg_tolerance: float = 0.5,
+        preconditioner: KFAC | None = KFAC(),
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,
         critic_fit: CriticFit | None = None,

@@ -10,7 +10,7 @@ import tianshou.algorithm
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import nn
 
-from trpo_ts import KFAC, TRPO
+from trpo_ts import TRPO
 from trpo_ts.critics import GaussNewtonFit
 from updates.start import Start
 
@@ -20,7 +20,6 @@ __all__ = [
     "GAUSS_NEWTON",
     "MICRO_BATCHES",
     "OURS",
-    "SOLVER",
     "TIANSHOU_LIKE",
     "Side",
     "TianshouSide",
@@ -87,9 +86,6 @@ def _skrl(start: Start) -> Side:
     return SkrlSide(start)
 
 
-SOLVER = {"preconditioner": KFAC(), "cg_damping": 0.1, "cg_tolerance": 0.5}
-"""An accurate solution of the system that the others solve; the defaults keep to a rougher one on purpose."""
-
 BASELINE, OURS, GAUSS_NEWTON = "Tianshou", "trpo_ts", "trpo_ts, Gauss-Newton critic"
 MICRO_BATCHES = "trpo_ts, micro-batches of 4,096"
 _SIDES: Mapping[str, Callable[[Start], Side]] = {
@@ -97,9 +93,9 @@ _SIDES: Mapping[str, Callable[[Start], Side]] = {
     "SB3-contrib": _stable_baselines,
     "SB3-contrib, 10 epochs of minibatches": lambda start: _stable_baselines(start, epochs=10, batch_size=128),
     "skrl": _skrl,
-    OURS: lambda start: TianshouSide(start, TRPO, **SOLVER),
-    GAUSS_NEWTON: lambda start: TianshouSide(start, TRPO, critic_fit=GaussNewtonFit(), **SOLVER),
-    MICRO_BATCHES: lambda start: TianshouSide(start, TRPO, micro_batch_size=4096, **SOLVER),
+    OURS: lambda start: TianshouSide(start, TRPO),
+    GAUSS_NEWTON: lambda start: TianshouSide(start, TRPO, critic_fit=GaussNewtonFit()),
+    MICRO_BATCHES: lambda start: TianshouSide(start, TRPO, micro_batch_size=4096),
 }
 TIANSHOU_LIKE = (BASELINE, OURS, GAUSS_NEWTON)
 ALL = (BASELINE, "SB3-contrib", "skrl", OURS, GAUSS_NEWTON)

@@ -41,13 +41,14 @@ def networks(env: gym.Env[Any, Any], hidden: tuple[int, ...]) -> dict[str, Any]:
 
 
 class Training:
-    """16 environments in one process, and `TRPO` with its defaults.
+    """16 environments in one process, and `TRPO`.
 
     :param make_env: makes one environment.
     :param make_networks: makes policy and critic for it, after the seed is set.
     :param largest: the most transitions of one collection.
     :param seed: of networks, actions and environments.
     :param normalise: whether observations are normalised by running statistics.
+    :param settings: of `TRPO`, where they are not its defaults.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class Training:
         *,
         seed: int = 0,
         normalise: bool = True,
+        **settings: Any,
     ) -> None:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
-        self.algorithm = TRPO(**make_networks(make_env()), **parameters())
+        self.algorithm = TRPO(**make_networks(make_env()), **parameters(), **settings)
         envs: Any = DummyVectorEnv([make_env] * N_ENVS)
         envs = VectorEnvNormObs(envs) if normalise else envs
         envs.seed(seed)
