@@ -4,11 +4,11 @@ r"""Which search direction gains most on data that it has not seen: what the dam
     python benchmarks/directions.py --table    # the table only, from the committed results
 
 A policy learns, with the settings :data:`LEARNER`. At some moments 16 rollouts are collected, and a large one of the
-same policy that stands for the truth. Each solver computes its direction :math:`x` from each of the 16, and is judged by
-the large one: its surrogate gradient :math:`\hat g` and Fisher matrix :math:`\hat F` give the gain per root of divergence,
-:math:`\hat g^\top x / \sqrt{x^\top \hat F x}`, whatever the step's length, and the gain of the step as it is scaled,
-:math:`\hat g^\top x \sqrt{2\delta / x^\top A x}`, with the rollout's own :math:`A = F + cI`, or with :math:`F` where
-the step uses its full budget.
+same policy that stands for the truth. Each solver computes its direction :math:`x` from each of the 16, and is judged
+by the large one: its surrogate gradient :math:`\hat g` and Fisher matrix :math:`\hat F` give the gain per root of
+divergence, :math:`\hat g^\top x / \sqrt{x^\top \hat F x}`, whatever the step's length, and the gain of the step as
+it is scaled, :math:`\hat g^\top x \sqrt{2\delta / x^\top A x}`, with the rollout's own :math:`A = F + cI`, or with
+:math:`F` where the step uses its full budget.
 """
 
 from __future__ import annotations

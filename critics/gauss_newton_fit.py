@@ -152,15 +152,17 @@ class _ValueProblem:
     def linearise(self, theta: Tensor, kfac: KFAC | None) -> _Linearisation:
         """Return the local model at ``theta``."""
         leaf = theta.detach().requires_grad_(True)
-        error, gradient = 0.0, torch.zeros_like(theta)
+        error, gradient, whole = 0.0, torch.zeros_like(theta), None
         products: list[LinearOperator] = []
         for weight, rows in zip(self._weights, self._parts, strict=True):
             part = self._part(leaf, rows)
             error += weight * float(part.residual.square().mean())
             gradient += weight * part.gradient()
-            # With several parts no graph is kept from one product to the next.
-            products.append(part.product if len(self._parts) == 1 else self._product(leaf, rows))
-        moments = None if kfac is None else self._moments(leaf, kfac, part if len(self._parts) == 1 else None)
+            if len(self._parts) == 1:
+                whole = part
+            products.append(self._product(leaf, rows) if whole is None else whole.product)
+            del part  # of several, none outlives its turn: the memory of one pass is the most that is taken
+        moments = None if kfac is None else self._moments(leaf, kfac, whole)
         return _Linearisation(error, gradient, weighted_sum(products, self._weights), moments)
 
     def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
