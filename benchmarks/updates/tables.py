@@ -55,7 +55,7 @@ def _sides(cases: list[dict[str, Any]]) -> str:
 def _accuracy(cases: list[dict[str, Any]]) -> str:
     rows = [
         [case["case"], f"{row['damping']:g}", f"{row['target']:g}"]
-        + [f"{row['products'][name]} products, {row['milliseconds'][name]:.1f} ms" for name in ("K-FAC", "plain")]
+        + [f"{_products(row['products'][name])}, {row['milliseconds'][name]:.1f} ms" for name in ("K-FAC", "plain")]
         + [f"{row['speed_up']:.2f}"]
         for case in cases
         for row in case.get("accuracy", [])
@@ -96,3 +96,7 @@ def summary(data: dict[str, Any]) -> str:
         f"{speed_up[LARGE]} times for\n{LARGE}, with a direction closer to the exact natural gradient; with "
         f"`micro_batch_size=4096` an update of\n200,000 samples takes {memory_ratio:.2f} of its memory."
     )
+
+
+def _products(count: int) -> str:
+    return f"{count} product{'' if count == 1 else 's'}"
