@@ -177,13 +177,11 @@ def main() -> None:
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 print({k: v for k, v in result.items() if k not in ("steps", "returns", "environment")}, flush=True)
-    text = table(done())
-    common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", "learning", text)
+    common.write_table("learning", table(done()))
     path = common.ROOT / "runs" / "learning.html"
     path.parent.mkdir(exist_ok=True)
     figure(done()).write_html(path)
     common.save_image(figure(done()), "learning.png")
-    print(text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from trpo_ts.natural_gradient.layers import LayerCall, recorded_layers
 
-__all__ = ["FlatParameters", "Trace", "check_trainable"]
+__all__ = ["FlatParameters", "Trace", "check_trainable", "unflattened"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class FlatParameters:
             name: p for name, p in module.named_parameters() if p.requires_grad and (chosen is None or id(p) in chosen)
         }
         self.dtype, self.device = check_trainable(self._parameters.values())
-        self._sizes = [p.numel() for p in self._parameters.values()]
         names = {id(p): name for name, p in self._parameters.items()}
         # Where each parameter is looked up: more than one place where modules share it.
         self._places: list[tuple[dict[str, Any], str, str]] = [
@@ -74,8 +73,7 @@ class FlatParameters:
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
-        parts = theta.split(self._sizes)
-        return {name: part.view(p.shape) for (name, p), part in zip(self._parameters.items(), parts, strict=True)}
+        return unflattened(theta, self._parameters)
 
     @property
     def slices(self) -> dict[str, slice]:
@@ -107,6 +105,12 @@ class FlatParameters:
         finally:
             for table, key, name in self._places:
                 table[key] = self._parameters[name]
+
+
+def unflattened(theta: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parts of ``theta``, shape ``(P,)``, as views in the shapes of the tensors ``like``, by their names."""
+    parts = theta.split([tensor.numel() for tensor in like.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
 
 
 def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, torch.device]:

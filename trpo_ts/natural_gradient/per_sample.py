@@ -26,7 +26,7 @@ from torch.autograd.graph import Node
 from trpo_ts.natural_gradient.chains import weight_gradient
 from trpo_ts.natural_gradient.layers import LayerRows, layer_derivatives
 from trpo_ts.natural_gradient.matmul import linear
-from trpo_ts.natural_gradient.parameters import Trace
+from trpo_ts.natural_gradient.parameters import Trace, unflattened
 
 __all__ = ["PerSampleGradients", "per_sample_gradients"]
 
@@ -44,10 +44,7 @@ class PerSampleGradients:
 
     def times(self, v: Tensor) -> Tensor:
         """Return J v, shape ``(N,)``, for v of shape ``(P,)``."""
-        sizes = [part.numel() for part in self.parts.values()]
-        tangents = {
-            name: piece.view(part.shape) for (name, part), piece in zip(self.parts.items(), v.split(sizes), strict=True)
-        }
+        tangents = unflattened(v, self.parts)
         total = v.new_zeros(len(self.rows[0].inputs))
         for row in self.rows:
             change = linear(row.inputs, tangents[f"{row.name}weight"], tangents.get(f"{row.name}bias"))
