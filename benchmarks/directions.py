@@ -3,7 +3,7 @@ r"""Which search direction gains most on data that it has not seen: what the dam
     python benchmarks/directions.py            # measure, write results/directions.json and the table in docs
     python benchmarks/directions.py --table    # the table only, from the committed results
 
-A policy learns, with the settings :data:`LEARNER`. At some moments 16 rollouts are collected, and a large one of the
+A policy learns, with the defaults. At some moments 16 rollouts are collected, and a large one of the
 same policy that stands for the truth. Each solver computes its direction :math:`x` from each of the 16, and is judged
 by the large one: its surrogate gradient :math:`\hat g` and Fisher matrix :math:`\hat F` give the gain per root of
 divergence, :math:`\hat g^\top x / \sqrt{x^\top \hat F x}`, whatever the step's length, and the gain of the step as
@@ -33,7 +33,6 @@ from trpo_ts.natural_gradient.problem import Linearisation
 TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4"), (60, 61), (20, 60, 120, 250)
 SAMPLES, ROLLOUTS, TRUTH = (1024, 4096), 16, 64 * 1024
 MAX_KL, HIDDEN = 0.01, (64, 64)
-LEARNER = {"preconditioner": KFAC(damping=1.0), "cg_tolerance": 0.9}
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ class Solver:
     """A way to a direction: Tianshou's ten plain products, or K-FAC's."""
 
     cg_damping: float = 0.1
-    model_damping: float = 0.0
-    cg_tolerance: float = 0.5
+    relative_damping: float = 0.0
+    cg_tolerance: float = 0.9
     of_tianshou: bool = False
 
     @property
@@ -50,7 +49,7 @@ class Solver:
         """As the table calls it."""
         if self.of_tianshou:
             return f"plain, 10 products, damping {self.cg_damping:g}"
-        model = f", model {self.model_damping:g}" if self.model_damping else ""
+        model = f", model {self.relative_damping:g}" if self.relative_damping else ""
         return f"K-FAC, damping {self.cg_damping:g}{model}, tolerance {self.cg_tolerance:g}"
 
     def solve(self, model: Linearisation, slices: dict[str, slice]) -> Solution:
@@ -58,17 +57,16 @@ class Solver:
         operator = damped(model.fisher, self.cg_damping)
         if self.of_tianshou or model.moments is None:
             return conjugate_gradient(operator, model.gradient)
-        preconditioner = KFAC(damping=self.model_damping).at(model.moments, slices, self.cg_damping)
+        preconditioner = KFAC(relative_damping=self.relative_damping).at(model.moments, slices, self.cg_damping)
         return conjugate_gradient(operator, model.gradient, tolerance=self.cg_tolerance, preconditioner=preconditioner)
 
 
 TIANSHOU = Solver(of_tianshou=True)
 SOLVERS = (
     TIANSHOU,
-    *(Solver(damping) for damping in (0.03, 0.1, 0.3, 1.0, 3.0)),
-    *(Solver(model_damping=damping) for damping in (0.3, 1.0, 3.0)),
-    *(Solver(model_damping=damping, cg_tolerance=0.9) for damping in (0.3, 1.0, 3.0)),
-    Solver(0.3, 1.0, 0.9),
+    *(Solver(damping, cg_tolerance=0.5) for damping in (0.03, 0.1, 0.3, 1.0, 3.0)),
+    *(Solver(relative_damping=relative, cg_tolerance=0.5) for relative in (2.0, 5.0, 10.0)),
+    *(Solver(relative_damping=relative) for relative in (2.0, 5.0, 10.0, 30.0)),
 )
 
 
@@ -95,7 +93,7 @@ def judged(solver: Solver, rollout: Local, truth: Linearisation) -> dict[str, fl
 
 def run(task: str, seed: int) -> Iterator[dict[str, Any]]:
     """Train on a task, and yield each solver's means at each moment, from rollouts of each size."""
-    training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed, **LEARNER)
+    training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed)
     for updates in range(max(STAGES) + 1):
         if updates in STAGES:
             truth = collected(training, TRUTH)

@@ -37,7 +37,7 @@ from trpo_ts.policies import make_policy
 TASKS = ("HalfCheetah-v4", "Walker2d-v4")
 STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
 SOLVER_OF_TIANSHOU = {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0}
-ONE_PRODUCT = {"preconditioner": KFAC(damping=1.0), "cg_tolerance": 0.9}
+ONE_PRODUCT = {"preconditioner": KFAC(relative_damping=12.0), "cg_tolerance": 0.9}
 ARMS: dict[str, Callable[[], dict[str, Any]]] = {
     "Tianshou's settings": lambda: SOLVER_OF_TIANSHOU,
     "defaults": dict,

@@ -6,7 +6,6 @@ python benchmarks/point_mass.py --table    # the table only, from the committed 
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -76,9 +75,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Train on all seeds unless only the table is asked for."""
-    parser = argparse.ArgumentParser(description="The main job on ten seeds.")
-    parser.add_argument("--table", action="store_true", help="only write the table from the committed results")
-    if not parser.parse_args().table:
+    if common.asked_to_measure("The main job on ten seeds."):
         runs = []
         for seed in SEEDS:
             runs.append(run(seed))

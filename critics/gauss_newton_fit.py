@@ -59,7 +59,7 @@ class GaussNewtonFit:
     damping: float = 0.01
     max_change: float = 0.1
     max_halvings: int = 5
-    preconditioner: KFAC | None = KFAC(inner_iterations=1, samples=256)
+    preconditioner: KFAC | None = KFAC(inner_iterations=1, samples=256, relative_damping=0.0)
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps, 1)

@@ -20,7 +20,7 @@ from torch import nn
 from updates import critics, figures, tables
 from updates.cases import quick_cases
 from updates.local import batch_of, local
-from updates.sides import BASELINE, GAUSS_NEWTON, MICRO_BATCHES, OURS, available
+from updates.sides import BASELINE, CLOSE, GAUSS_NEWTON, MICRO_BATCHES, OURS, available
 from updates.start import synthetic_start
 from updates.synthetic import SyntheticRollout
 
@@ -100,7 +100,7 @@ def test_all_sides_take_the_same_step(quick):
         for name, side in sides.items():
             assert side["milliseconds"] > 0.0
             assert 0.8 < side["optimality"] < 1.0 + 1e-3, (case["case"], name)
-            if "critic_error" in side and name not in (GAUSS_NEWTON, "SB3-contrib, 10 epochs of minibatches"):
+            if "critic_error" in side and name not in (GAUSS_NEWTON, CLOSE, "SB3-contrib, 10 epochs of minibatches"):
                 assert side["critic_error"] == pytest.approx(sides[BASELINE]["critic_error"], rel=1e-4), name
         assert sides[OURS]["products"] <= sides[BASELINE]["products"]
 

@@ -166,7 +166,7 @@ def test_parameters_of_another_algorithm_are_refused():
 def test_tianshous_own_parameters_are_taken():
     params = algorithm_params.TRPOParams(max_kl=0.03, return_scaling=True)
     algorithm = make_builder(params=params).build().create_experiment_world().algorithm
-    assert (algorithm.max_kl, algorithm.return_scaling, algorithm.cg_tolerance) == (0.03, True, 0.5)
+    assert (algorithm.max_kl, algorithm.return_scaling, algorithm.cg_tolerance) == (0.03, True, 0.9)
 
 
 def test_build_draws_no_random_number():

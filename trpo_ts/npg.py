@@ -75,9 +75,9 @@ class NPG(ActorCriticWithState):
         the plain gradient; typically 0.01-0.1.
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. Lower follows
         the rollout more closely, and its noise too.
-    :param preconditioner: ``KFAC()`` makes 2 or 3 products worth 15 and more of plain conjugate gradient, which is
-        None. The system that is solved, and what the line search demands, stay the same. Where gradients are mostly
-        noise, as on MuJoCo tasks, try ``KFAC(damping=1.0)`` with ``cg_tolerance=0.9`` (``docs/benchmarks.md``).
+    :param preconditioner: ``KFAC()`` makes one product worth ten of plain conjugate gradient, which is None. The
+        system that is solved, and what the line search demands, stay the same. For solutions that are exact for
+        the rollout, noise and all, take ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
     :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically
@@ -104,7 +104,7 @@ class NPG(ActorCriticWithState):
         return_scaling: bool = False,
         cg_iters: int = 10,
         cg_damping: float = 0.1,
-        cg_tolerance: float = 0.5,
+        cg_tolerance: float = 0.9,
         preconditioner: KFAC | None = KFAC(),
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,

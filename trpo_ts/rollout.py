@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -11,9 +11,8 @@ import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch
 from torch import Tensor, nn
-from torch.backends import cudnn
+from torch.backends import cuda, cudnn
 from torch.distributions import Distribution
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trpo_ts.advantages import continues
 from trpo_ts.natural_gradient.rows import Rows, row_slices
@@ -171,6 +170,18 @@ def restored_modes(module: nn.Module) -> Iterator[bool]:
                 submodule.training = training
 
 
+_ATTENTION = (
+    (cuda.math_sdp_enabled, cuda.enable_math_sdp, True),
+    (cuda.flash_sdp_enabled, cuda.enable_flash_sdp, False),
+    (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, False),
+    (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False),
+)
+"""Torch's switches of attention's kernels, on all devices, and how they must stand for second derivatives.
+
+``torch.nn.attention.sdpa_kernel`` turns the same ones, in a hundred times the time.
+"""
+
+
 @contextmanager
 def twice_differentiable(*networks: nn.Module) -> Iterator[None]:
     """Choose the kernels that can be differentiated twice, for attention and for recurrent layers.
@@ -178,11 +189,15 @@ def twice_differentiable(*networks: nn.Module) -> Iterator[None]:
     The fused ones have no second derivative, which exact products with the Fisher matrix take.
     """
     recurrent = any(isinstance(module, nn.RNNBase) for network in networks for module in network.modules())
-    with ExitStack() as kernels:
-        kernels.enter_context(sdpa_kernel(SDPBackend.MATH))
-        if recurrent and cudnn.enabled:
-            kernels.enter_context(cudnn.flags(enabled=False))
-        yield
+    before = [is_enabled() for is_enabled, _, _ in _ATTENTION]
+    try:
+        for _, enable, wanted in _ATTENTION:
+            enable(wanted)
+        with cudnn.flags(enabled=False) if recurrent and cudnn.enabled else nullcontext():
+            yield
+    finally:
+        for (_, enable, _), enabled in zip(_ATTENTION, before, strict=True):
+            enable(enabled)
 
 
 @contextmanager

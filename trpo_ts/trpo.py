@@ -59,7 +59,7 @@ class TRPO(NPG):
         return_scaling: bool = False,
         cg_iters: int = 10,
         cg_damping: float = 0.1,
-        cg_tolerance: float = 0.5,
+        cg_tolerance: float = 0.9,
         preconditioner: KFAC | None = KFAC(),
         fisher_subsampling: float = 1.0,
         ent_coef: float = 0.0,

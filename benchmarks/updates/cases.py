@@ -9,14 +9,15 @@ from functools import partial
 import gymnasium as gym
 
 from updates.catch import Catch, convolutional_networks
-from updates.sides import ALL, BASELINE, GAUSS_NEWTON, OURS, available
+from updates.sides import ALL, BASELINE, CLOSE, GAUSS_NEWTON, OURS, available
 from updates.start import Start, synthetic_start, trained_start
 from updates.training import networks
 
 __all__ = ["CASES", "LARGE", "SMALL", "Case", "quick_cases"]
 
 SMALL, LARGE = "1,024 samples, 17-64-64-6", "16,384 samples, 376-256-256-17"
-WITH_MINIBATCHES = (*ALL[:2], "SB3-contrib, 10 epochs of minibatches", *ALL[2:])
+WITH_CLOSE = (*ALL, CLOSE)
+WITH_MINIBATCHES = (*ALL[:2], "SB3-contrib, 10 epochs of minibatches", *ALL[2:], CLOSE)
 ON_IMAGES = (BASELINE, OURS, GAUSS_NEWTON)  # the peers' networks for images share layers between policy and critic
 
 
@@ -47,7 +48,7 @@ def _images(samples: int, updates: int) -> Callable[[], Start]:
 CASES = (
     Case(SMALL, _trained("HalfCheetah-v4", (64, 64), 1024, 200), 41, WITH_MINIBATCHES),
     Case(f"{SMALL}, Walker2d", _trained("Walker2d-v4", (64, 64), 1024, 200), 41, WITH_MINIBATCHES),
-    Case(LARGE, _trained("Humanoid-v4", (256, 256), 16_384, 8), 7),
+    Case(LARGE, _trained("Humanoid-v4", (256, 256), 16_384, 8), 7, WITH_CLOSE),
     Case("200,000 samples, 17-64-64-6, synthetic", partial(synthetic_start, 200_000, (64, 64)), 3),
     Case("512 images of 4 x 42 x 42, convolutions", _images(512, 50), 7, ON_IMAGES),
 )

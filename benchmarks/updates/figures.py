@@ -9,11 +9,11 @@ import plotly.graph_objects as go
 
 from trpo_ts.diagnostics.style import BLUE, GREEN, GREY, VERMILLION, Panel, line, stack_panels
 from updates.growth import SAMPLES, WIDTH
-from updates.sides import BASELINE, GAUSS_NEWTON, OURS, TIANSHOU_LIKE
+from updates.sides import BASELINE, CLOSE, GAUSS_NEWTON, OURS, TIANSHOU_LIKE
 
 __all__ = ["figures", "growth_figure", "sides_figure"]
 
-COLOURS = {BASELINE: VERMILLION, OURS: BLUE, GAUSS_NEWTON: GREEN}
+COLOURS = {BASELINE: VERMILLION, OURS: BLUE, GAUSS_NEWTON: GREEN, CLOSE: GREEN}
 DASHES = {BASELINE: "dash", OURS: "solid", GAUSS_NEWTON: "dot"}
 
 

@@ -41,7 +41,7 @@ class Judge:
         """Return what so many products make of the natural gradient, by plain or preconditioned iterations."""
         model, moments = None, self._model.moments
         if preconditioned and moments is not None:
-            model = KFAC().at(moments, self._parameters.slices, damping)
+            model = KFAC(relative_damping=0.0).at(moments, self._parameters.slices, damping)
         operator = damped(self._model.fisher, damping)
         return conjugate_gradient(operator, self._model.gradient, max_iterations=products, preconditioner=model).x
 

@@ -10,13 +10,14 @@ import tianshou.algorithm
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import nn
 
-from trpo_ts import TRPO
+from trpo_ts import KFAC, TRPO
 from trpo_ts.critics import GaussNewtonFit
 from updates.start import Start
 
 __all__ = [
     "ALL",
     "BASELINE",
+    "CLOSE",
     "GAUSS_NEWTON",
     "MICRO_BATCHES",
     "OURS",
@@ -87,6 +88,7 @@ def _skrl(start: Start) -> Side:
 
 
 BASELINE, OURS, GAUSS_NEWTON = "Tianshou", "trpo_ts", "trpo_ts, Gauss-Newton critic"
+CLOSE = "trpo_ts, Gauss-Newton critic, relative damping 0"
 MICRO_BATCHES = "trpo_ts, micro-batches of 4,096"
 _SIDES: Mapping[str, Callable[[Start], Side]] = {
     BASELINE: lambda start: TianshouSide(start, tianshou.algorithm.TRPO),
@@ -95,6 +97,9 @@ _SIDES: Mapping[str, Callable[[Start], Side]] = {
     "skrl": _skrl,
     OURS: lambda start: TianshouSide(start, TRPO),
     GAUSS_NEWTON: lambda start: TianshouSide(start, TRPO, critic_fit=GaussNewtonFit()),
+    CLOSE: lambda start: TianshouSide(
+        start, TRPO, critic_fit=GaussNewtonFit(), preconditioner=KFAC(relative_damping=0.0)
+    ),
     MICRO_BATCHES: lambda start: TianshouSide(start, TRPO, micro_batch_size=4096),
 }
 TIANSHOU_LIKE = (BASELINE, OURS, GAUSS_NEWTON)

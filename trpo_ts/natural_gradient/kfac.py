@@ -51,19 +51,20 @@ class KFAC:
 
     :param inner_iterations: iterations of conjugate gradient on the model, >= 1. One takes the diagonal blocks alone.
     :param samples: the most samples from which the model is estimated, >= 1, evenly spaced in the rollout.
-    :param damping: the least damping of the model, >= 0. The solution of the system does not depend on it, but what
-        few iterations make of it does: with a model that is damped more than the system they keep to the directions
-        of much curvature, which another rollout confirms (``docs/benchmarks.md``).
+    :param relative_damping: the least damping of the model, >= 0, in multiples of the mean of the layers' diagonal.
+        The solution of the system does not depend on it, but what few iterations make of it does. With a model that
+        is damped more than the system they keep to the directions of much curvature, which another rollout
+        confirms; 0 follows the rollout most closely (``docs/benchmarks.md``).
     """
 
     inner_iterations: int = 4
     samples: int = 512
-    damping: float = 0.0
+    relative_damping: float = 5.0
 
     def __post_init__(self) -> None:
-        damping = self.damping
-        if isinstance(damping, bool) or not isinstance(damping, (int, float)) or not 0.0 <= damping < math.inf:
-            raise ValueError(f"damping must be a finite number >= 0, got {damping!r}")
+        value = self.relative_damping
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < math.inf:
+            raise ValueError(f"relative_damping must be a finite number >= 0, got {value!r}")
         for name, value in (("inner_iterations", self.inner_iterations), ("samples", self.samples)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
@@ -120,7 +121,8 @@ class KFAC:
 
     def at(self, moments: Moments, slices: Mapping[str, slice], damping: float) -> KroneckerPreconditioner:
         """Return the preconditioner from a batch's moments; see :class:`KroneckerPreconditioner`."""
-        damping = max(damping, self.damping)
+        if self.relative_damping > 0.0:
+            damping = max(damping, self.relative_damping * moments.mean_curvature())
         return KroneckerPreconditioner(moments, slices, damping=damping, inner_iterations=self.inner_iterations)
 
 

@@ -39,6 +39,12 @@ class LayerGroup:
     inputs: Tensor
     derivatives: Tensor
 
+    def trace(self) -> Tensor:
+        """Return the trace of the diagonal blocks, sum_l tr(A_ll) tr(G_ll)."""
+        heights, widths = zip(*self.shapes, strict=True)
+        of_inputs, of_derivatives = self.inputs.diagonal().split(widths), self.derivatives.diagonal().split(heights)
+        return torch.stack([a.sum() * g.sum() for a, g in zip(of_inputs, of_derivatives, strict=True)]).sum()
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -50,6 +56,11 @@ class Moments:
 
     groups: tuple[LayerGroup, ...]
     diagonal: dict[str, Tensor]
+
+    def mean_curvature(self) -> float:
+        """Return the mean of the model's diagonal over the layers' parameters; 0.0 without layers."""
+        size = sum(height * width for group in self.groups for height, width in group.shapes)
+        return float(torch.stack([group.trace() for group in self.groups]).sum()) / size if size else 0.0
 
 
 def _random_signs(like: Sequence[Tensor]) -> list[Tensor]:

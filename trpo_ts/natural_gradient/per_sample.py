@@ -56,7 +56,8 @@ class PerSampleGradients:
         found = {}
         for row in self.rows:
             found[f"{row.name}weight"] = weight_gradient(row.derivatives * u.unsqueeze(1), row.inputs)
-            found[f"{row.name}bias"] = row.derivatives.mT.mv(u)
+            if f"{row.name}bias" in self.parts:
+                found[f"{row.name}bias"] = row.derivatives.mT.mv(u)
         return torch.cat([found[name].reshape(-1) for name in self.parts])
 
 
