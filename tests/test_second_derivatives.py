@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -143,6 +144,29 @@ def test_the_model_has_the_mean_of_a_diagonal_that_it_cannot_probe():
     assert len(diagonal) == 6
     assert float(diagonal.std()) == 0.0
     assert 0.2 < float(diagonal.mean() / exact.mean()) < 5.0  # one draw of signs
+
+
+@pytest.mark.parametrize("flash", [True, False])
+def test_attention_gets_a_kernel_that_can_be_differentiated_twice_and_settings_stay(flash):
+    def settings():
+        cuda = torch.backends.cuda
+        return (
+            cuda.math_sdp_enabled(),
+            cuda.flash_sdp_enabled(),
+            cuda.mem_efficient_sdp_enabled(),
+            cuda.cudnn_sdp_enabled(),
+        )
+
+    outside = settings()
+    torch.backends.cuda.enable_flash_sdp(flash)
+    try:
+        before = settings()
+        with contextlib.suppress(ZeroDivisionError), twice_differentiable(Mlp((2, 3, 1))):
+            assert settings() == (True, False, False, False)
+            raise ZeroDivisionError
+        assert settings() == before
+    finally:
+        torch.backends.cuda.enable_flash_sdp(outside[1])
 
 
 def test_recurrent_layers_get_a_kernel_that_can_be_differentiated_twice_and_settings_stay():
