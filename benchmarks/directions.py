@@ -3,8 +3,8 @@ r"""Which search direction gains most on data that it has not seen: what the dam
     python benchmarks/directions.py            # measure, write results/directions.json and the table in docs
     python benchmarks/directions.py --table    # the table only, from the committed results
 
-A policy learns, with the defaults. At some moments 16 rollouts are collected, and a large one of the
-same policy that stands for the truth. Each solver computes its direction :math:`x` from each of the 16, and is judged
+A policy learns, with the settings :data:`LEARNER`. At some moments 24 rollouts are collected, and a large one of the
+same policy that stands for the truth. Each solver computes its direction :math:`x` from each of the 24, and is judged
 by the large one: its surrogate gradient :math:`\hat g` and Fisher matrix :math:`\hat F` give the gain per root of
 divergence, :math:`\hat g^\top x / \sqrt{x^\top \hat F x}`, whatever the step's length, and the gain of the step as
 it is scaled, :math:`\hat g^\top x \sqrt{2\delta / x^\top A x}`, with the rollout's own :math:`A = F + cI`, or with
@@ -14,7 +14,7 @@ it is scaled, :math:`\hat g^\top x \sqrt{2\delta / x^\top A x}`, with the rollou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,9 +30,11 @@ from trpo_ts.natural_gradient.conjugate_gradient import Solution, conjugate_grad
 from trpo_ts.natural_gradient.fisher import damped
 from trpo_ts.natural_gradient.problem import Linearisation
 
-TASKS, SEEDS, STAGES = ("HalfCheetah-v4", "Walker2d-v4"), (60, 61), (20, 60, 120, 250)
-SAMPLES, ROLLOUTS, TRUTH = (1024, 4096), 16, 64 * 1024
+TASKS, SEEDS = ("HalfCheetah-v4", "Walker2d-v4"), (60, 61)
+PHASES = ((30, 100), (300, 550))  # the moments, in updates, as the table sums them
+SAMPLES, ROLLOUTS, TRUTH = 1024, 24, 64 * 1024
 MAX_KL, HIDDEN = 0.01, (64, 64)
+LEARNER = {"preconditioner": KFAC(relative_damping=10.0)}
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class Solver:
 TIANSHOU = Solver(of_tianshou=True)
 SOLVERS = (
     TIANSHOU,
-    *(Solver(damping, cg_tolerance=0.5) for damping in (0.03, 0.1, 0.3, 1.0, 3.0)),
-    *(Solver(relative_damping=relative, cg_tolerance=0.5) for relative in (2.0, 5.0, 10.0)),
-    *(Solver(relative_damping=relative) for relative in (2.0, 5.0, 10.0, 30.0)),
+    *(Solver(damping, cg_tolerance=0.5) for damping in (0.1, 1.0, 3.0)),
+    *(Solver(relative_damping=relative, cg_tolerance=0.5) for relative in (3.0, 10.0)),
+    *(Solver(relative_damping=relative) for relative in (3.0, 5.0, 10.0, 20.0, 40.0)),
 )
 
 
@@ -92,40 +94,39 @@ def judged(solver: Solver, rollout: Local, truth: Linearisation) -> dict[str, fl
 
 
 def run(task: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Train on a task, and yield each solver's means at each moment, from rollouts of each size."""
-    training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed)
-    for updates in range(max(STAGES) + 1):
-        if updates in STAGES:
+    """Train on a task, and yield each solver's means at each moment."""
+    training = Training(partial(gym.make, task), partial(networks, hidden=HIDDEN), TRUTH, seed=seed, **LEARNER)
+    moments = [updates for phase in PHASES for updates in phase]
+    for updates in range(max(moments) + 1):
+        if updates in moments:
             truth = collected(training, TRUTH)
-            for samples in SAMPLES:
-                rollouts = [collected(training, samples) for _ in range(ROLLOUTS)]
-                for solver in SOLVERS:
-                    found = [judged(solver, rollout, truth.model) for rollout in rollouts]
-                    means = {key: float(np.mean([f[key] for f in found])) for key in found[0]}
-                    key = {"task": task, "seed": seed, "updates": updates, "samples": samples}
-                    yield {**key, "solver": solver.name, **means}
-        training.update(training.collect(SAMPLES[0]))
+            rollouts = [collected(training, SAMPLES) for _ in range(ROLLOUTS)]
+            for solver in SOLVERS:
+                found = [judged(solver, rollout, truth.model) for rollout in rollouts]
+                means = {key: float(np.mean([f[key] for f in found])) for key in found[0]}
+                yield {"task": task, "seed": seed, "updates": updates, "solver": solver.name, **means}
+        training.update(training.collect(SAMPLES))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the gains of all moments, summed, over those of Tianshou's solver and step; and means of the rest."""
+    """Return each phase's gains, summed, over those of Tianshou's solver and step; and means of the rest."""
 
-    def total(samples: int, solver: Solver, key: str) -> float:
-        return sum(row[key] for row in rows if (row["samples"], row["solver"]) == (samples, solver.name))
+    def total(phase: Sequence[int], solver: Solver, key: str) -> float:
+        return sum(row[key] for row in rows if row["updates"] in phase and row["solver"] == solver.name)
 
-    def cells(solver: Solver, samples: int) -> Iterator[str]:
+    def cells(solver: Solver, phase: Sequence[int]) -> Iterator[str]:
         yield " / ".join(
-            f"{total(samples, solver, key) / total(samples, TIANSHOU, unit):.2f}"
+            f"{total(phase, solver, key) / total(phase, TIANSHOU, unit):.2f}"
             for key, unit in (("per_divergence", "per_divergence"), ("step", "step"), ("full_step", "step"))
         )
-        count = sum((row["samples"], row["solver"]) == (samples, solver.name) for row in rows)
-        yield f"{total(samples, solver, 'share') / count:.2f}"
-        yield f"{total(samples, solver, 'products') / count:.1f}"
+        count = sum(row["updates"] in phase and row["solver"] == solver.name for row in rows)
+        yield f"{total(phase, solver, 'share') / count:.2f}"
+        yield f"{total(phase, solver, 'products') / count:.1f}"
 
     header = ["solver"]
-    for samples in SAMPLES:
-        header += [f"{samples:,} steps: gain", "divergence", "products"]
-    return common.markdown_table(header, [[s.name, *(c for n in SAMPLES for c in cells(s, n))] for s in SOLVERS])
+    for phase in PHASES:
+        header += [f"after {' and '.join(map(str, phase))} updates: gain", "divergence", "products"]
+    return common.markdown_table(header, [[s.name, *(c for p in PHASES for c in cells(s, p))] for s in SOLVERS])
 
 
 if __name__ == "__main__":

@@ -153,10 +153,10 @@ def test_critics_are_judged(monkeypatch):
 
 
 def test_directions_are_judged(monkeypatch):
-    for name, value in {"SAMPLES": (64, 128), "TRUTH": 256, "ROLLOUTS": 2, "STAGES": (0, 2)}.items():
+    for name, value in {"SAMPLES": 64, "TRUTH": 256, "ROLLOUTS": 2, "PHASES": ((0, 1), (2,))}.items():
         monkeypatch.setattr(directions, name, value)
     rows = list(directions.run("Pendulum-v1", 0))
-    assert len(rows) == 2 * 2 * len(directions.SOLVERS)
+    assert len(rows) == 3 * len(directions.SOLVERS)
     for row in rows:
         assert all(math.isfinite(row[key]) for key in ("per_divergence", "step", "full_step", "share"))
     lines = directions.table(rows).splitlines()

@@ -88,7 +88,7 @@ def _skrl(start: Start) -> Side:
 
 
 BASELINE, OURS, GAUSS_NEWTON = "Tianshou", "trpo_ts", "trpo_ts, Gauss-Newton critic"
-CLOSE = "trpo_ts, Gauss-Newton critic, relative damping 0"
+CLOSE = "the same, relative damping 0"
 MICRO_BATCHES = "trpo_ts, micro-batches of 4,096"
 _SIDES: Mapping[str, Callable[[Start], Side]] = {
     BASELINE: lambda start: TianshouSide(start, tianshou.algorithm.TRPO),

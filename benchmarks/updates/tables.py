@@ -13,8 +13,8 @@ __all__ = ["summary", "tables"]
 
 ACCURACY = """## A solve to equal accuracy
 
-The fewest products, and the time, in which conjugate gradient reaches an optimality, with the preconditioner and
-without it, on the same products. The time includes building the preconditioner."""
+The fewest products, and the time, in which conjugate gradient reaches an optimality, with the preconditioner
+`KFAC(relative_damping=0.0)` and without it, on the same products. The time includes building the preconditioner."""
 GROWTH = """## Growth
 
 Time over the rollout's size at width 64, and over the width of both hidden layers at 4,096 samples: synthetic rollouts,
@@ -93,8 +93,8 @@ def summary(data: dict[str, Any]) -> str:
     memory_ratio = data["memory"][MICRO_BATCHES] / data["memory"][BASELINE]
     return (
         f"An update with `GaussNewtonFit()` is {speed_up[SMALL]} times as fast as Tianshou's for {SMALL} and "
-        f"{speed_up[LARGE]} times for\n{LARGE}, with a direction closer to the exact natural gradient; with "
-        f"`micro_batch_size=4096` an update of\n200,000 samples takes {memory_ratio:.2f} of its memory."
+        f"{speed_up[LARGE]} times for\n{LARGE}; with `micro_batch_size=4096` an update of 200,000 samples takes "
+        f"{memory_ratio:.2f}\nof its memory."
     )
 
 
