@@ -38,8 +38,9 @@ TASKS = ("HalfCheetah-v4", "Walker2d-v4")
 STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
 SOLVER_OF_TIANSHOU = {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0}
 CLOSE = {"preconditioner": KFAC(relative_damping=0.0), "cg_tolerance": 0.5}
+BASELINE = "Tianshou's settings"
 ARMS: dict[str, Callable[[], dict[str, Any]]] = {
-    "Tianshou's settings": lambda: SOLVER_OF_TIANSHOU,
+    BASELINE: lambda: SOLVER_OF_TIANSHOU,
     "defaults": dict,
     "close solve": lambda: CLOSE,
     "close solve, damping 1, full budget": lambda: {**CLOSE, "cg_damping": 1.0, "full_budget": True},
@@ -121,23 +122,34 @@ def missing() -> Iterator[tuple[str, str, int]]:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Return mean and standard deviation over seeds of the largest and of the last test return."""
+    """Return means and standard deviations over seeds, and differences in pairs of seeds with their standard errors."""
     rows = []
     for task in TASKS:
         for arm in ARMS:
             chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
             if not chosen:
                 continue
-            best = [max(r["returns"]) for r in chosen]
-            last = [r["returns"][-1] for r in chosen]
-            area = [float(np.mean(r["returns"])) for r in chosen]
+            values = np.array([[max(r["returns"]), r["returns"][-1], np.mean(r["returns"])] for r in chosen])
             rows.append(
                 [task, arm]
-                + [f"{np.mean(values):.0f} ± {np.std(values):.0f}" for values in (best, last, area)]
+                + [f"{mean:.0f} ± {std:.0f}" for mean, std in zip(values.mean(0), values.std(0), strict=True)]
+                + [_in_pairs(chosen, [r for r in runs if (r["arm"], r["task"]) == (BASELINE, task)])]
                 + [f"{np.mean([r['products'] for r in chosen]):.1f}", str(len(chosen))]
             )
-    header = ["task", "arm", "largest return", "last return", "mean over training", "products per update", "seeds"]
+    header = ["task", "arm", "largest return", "last return", "mean over training"]
+    header += ["largest, mean less Tianshou's, in pairs", "products per update", "seeds"]
     return common.markdown_table(header, rows)
+
+
+def _in_pairs(runs: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> str:
+    """Return the mean differences by seed of the largest and of the mean return, with standard errors."""
+    baseline = {r["seed"]: np.array(r["returns"]) for r in baselines}
+    pairs = [(np.array(r["returns"]), baseline[r["seed"]]) for r in runs if r["seed"] in baseline]
+    if len(pairs) < 2 or runs == baselines:
+        return ""
+    differences = np.array([[a.max() - b.max(), a.mean() - b.mean()] for a, b in pairs])
+    errors = differences.std(0, ddof=1) / np.sqrt(len(pairs))
+    return ", ".join(f"{mean:.0f} ± {error:.0f}" for mean, error in zip(differences.mean(0), errors, strict=True))
 
 
 def figure(runs: list[dict[str, Any]]) -> go.Figure:

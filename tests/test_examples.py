@@ -88,7 +88,7 @@ def test_highlevel_trains_seeds_evaluates_them_and_restores(tmp_path, monkeypatc
     for extra in ("joblib", "rliable", "scipy"):
         pytest.importorskip(extra)
     import matplotlib as mpl
-    import rliable.library as rly
+    from rliable import library as rly
 
     mpl.use("Agg")
     # The evaluation as it is, with 100 resamples in place of up to 50,000.

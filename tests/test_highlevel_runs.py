@@ -19,8 +19,8 @@ for extra in ("joblib", "rliable", "scipy"):
     pytest.importorskip(extra)
 
 import matplotlib as mpl
-import rliable.library
 from experiments import BUILDERS, algorithms, assert_same_state, environments, make_builder, outputs, training
+from rliable import library as rly
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tianshou.highlevel.config import OnPolicyTrainingConfig
 from tianshou.highlevel.experiment import ExperimentConfig
@@ -88,7 +88,7 @@ def test_buffer_that_holds_no_rollout_is_refused():
 def few_bootstraps(monkeypatch):
     """The evaluation as it is, with 100 resamples in place of up to 50,000."""
     for name in ("get_interval_estimates", "create_performance_profile"):
-        monkeypatch.setattr(rliable.library, name, partial(getattr(rliable.library, name), reps=100))
+        monkeypatch.setattr(rly, name, partial(getattr(rly, name), reps=100))
 
 
 @pytest.mark.usefixtures("few_bootstraps")

@@ -17,7 +17,7 @@ __all__ = ["CASES", "LARGE", "SMALL", "Case", "quick_cases"]
 
 SMALL, LARGE = "1,024 samples, 17-64-64-6", "16,384 samples, 376-256-256-17"
 WITH_CLOSE = (*ALL, CLOSE)
-WITH_MINIBATCHES = (*ALL[:2], "SB3-contrib, 10 epochs of minibatches", *ALL[2:], CLOSE)
+WITH_MINIBATCHES = (*WITH_CLOSE[:2], "SB3-contrib, 10 epochs of minibatches", *WITH_CLOSE[2:])
 ON_IMAGES = (BASELINE, OURS, GAUSS_NEWTON)  # the peers' networks for images share layers between policy and critic
 
 
