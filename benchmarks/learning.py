@@ -45,7 +45,7 @@ ARMS: dict[str, Callable[[], dict[str, Any]]] = {
     "close solve": lambda: CLOSE,
     "close solve, damping 1, full budget": lambda: {**CLOSE, "cg_damping": 1.0, "full_budget": True},
 }
-SEEDS = {"close solve": range(6), "close solve, damping 1, full budget": range(6)}  # of the other arms, the first eight
+SEEDS = {BASELINE: 16, "defaults": 16, "close solve": 6, "close solve, damping 1, full budget": 6}
 RESULTS = common.RESULTS / "learning.jsonl"
 
 
@@ -117,8 +117,8 @@ def done() -> list[dict[str, Any]]:
 def missing() -> Iterator[tuple[str, str, int]]:
     """Yield the runs that are not in the results file yet."""
     have = {(r["arm"], r["task"], r["seed"]) for r in done()}
-    jobs = [(arm, task, seed) for arm in ARMS for task in TASKS for seed in SEEDS.get(arm, range(8))]
-    yield from (job for job in jobs if job not in have)
+    jobs = [(arm, task, seed) for seed in range(max(SEEDS.values())) for task in TASKS for arm in ARMS]
+    yield from ((arm, task, seed) for arm, task, seed in jobs if seed < SEEDS[arm] and (arm, task, seed) not in have)
 
 
 def table(runs: list[dict[str, Any]]) -> str:
