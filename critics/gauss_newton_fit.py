@@ -70,6 +70,16 @@ class GaussNewtonFit:
         if self.preconditioner is not None:
             check_instance("preconditioner", self.preconditioner, KFAC, "for example trpo_ts.KFAC(), or None")
 
+    def check(self, task: CriticTask) -> None:
+        """Check that the critic's parameters can be replaced; see :class:`trpo_ts.critics.CriticFit`.
+
+        :raises ValueError: where one is also reached in another way than as an attribute.
+        """
+        if task.own:
+            parameters = FlatParameters(task.critic, only=task.own)
+            with torch.enable_grad():
+                parameters.check_call(parameters.call(parameters.read(), task.obs), "critic")
+
     def fit(self, task: CriticTask) -> list[float]:
         """Fit as :class:`CriticFit` says; the loss is the one after the last step."""
         if not task.own:  # a frozen critic is measured and left alone

@@ -44,6 +44,7 @@ class OptimizerFit:
         """Fit as :class:`CriticFit` says; the losses are those at the last step on each minibatch."""
         own, losses = task.own, []
         minibatches = _minibatches(len(task.returns), self.batch_size, sequence_starts(task.obs))
+        task.optimizer.zero_grad()  # also of parameters that were frozen since, which a step would go on moving
         with _fused(task.optimizer), torch.set_grad_enabled(self.iterations > 0):
             for rows in minibatches:
                 loss = math.inf

@@ -350,23 +350,24 @@ def test_normalisation_comes_after_the_estimate_and_leaves_the_returns():
     np.testing.assert_allclose(batch.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
 
 
-def test_return_scaling_divides_by_the_running_deviation_of_the_returns_before_this_rollout():
+def test_return_scaling_divides_by_the_running_deviation_of_all_returns_so_far():
     rng = np.random.default_rng(6)
     first, second, third = (
         [[{**step, "rew": 50 * step["rew"]} for step in steps_of_env("..T..L...", rng)]] for _ in range(3)
     )
     algorithm = algorithm_with(gamma=0.9, gae_lambda=0.8, advantage_normalization=False, return_scaling=True)
     seen: list[np.ndarray] = []
-    variance = 1.0  # before anything was seen
+    unit = math.sqrt(1.0 + 1e-8)  # before anything was seen
     for envs in (first, second, third):
         batch = preprocessed(algorithm, fill(envs, 10))
-        scale = math.sqrt(variance + 1e-8)
-        advantages, returns = naive_gae(envs, 0.9, 0.8, scale)
+        # The critic's values are in the unit of the targets that it was last fitted to.
+        advantages, returns = naive_gae(envs, 0.9, 0.8, unit)
         np.testing.assert_allclose(batch.adv.numpy(), advantages, rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(batch.returns.numpy(), returns / scale, rtol=1e-11, atol=1e-12)
-        # The critic's own output is in units of the scaled returns.
-        np.testing.assert_allclose(batch.v_s.numpy(), [value_of(s["obs"]) for s in envs[0]], rtol=1e-12)
+        values = unit * np.array([value_of(s["obs"]) for s in envs[0]])
         seen.append(returns)
         variance = float(np.var(np.concatenate(seen)))
+        unit = math.sqrt(variance + 1e-8)
+        np.testing.assert_allclose(batch.returns.numpy(), returns / unit, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(batch.v_s.numpy(), values / unit, rtol=1e-11)
         assert float(algorithm.ret_rms.var) == pytest.approx(variance, rel=1e-11)
         assert float(algorithm.ret_rms.mean) == pytest.approx(float(np.mean(np.concatenate(seen))), rel=1e-10)

@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+import torch.nn.functional as F
 from dense import gauss_newton_product
 from torch import Tensor, nn
 
@@ -164,6 +165,15 @@ def test_layers_with_hooks_stay_as_they_are():
     assert len(seen) == 1
 
 
+def test_a_layer_whose_forward_pass_was_replaced_stays_as_it_is():
+    network = networks()["tanh"]
+    network[0].forward = lambda x: 10.0 * F.linear(x, network[0].weight)
+    x = torch.randn(5, 3)
+    wanted = network(x)
+    with fused_chains(network):
+        assert torch.equal(network(x), wanted)
+
+
 def test_hooks_of_the_chain_itself_are_called():
     network = networks()["tanh"]
     seen = []
@@ -259,6 +269,15 @@ def test_activations_after_products_of_every_size(activation: str, rows: int):
     x, weight, bias = torch.randn(rows, 64), torch.randn(60, 64), torch.randn(60)
     wanted = getattr(torch, activation)(x.double() @ weight.double().mT + bias.double())
     torch.testing.assert_close(linear(x, weight, bias, activation), wanted.float(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e-3, 1.0])
+@pytest.mark.parametrize("rows", [3, 200, 5000])
+def test_small_values_of_tanh_keep_all_their_digits(rows: int, scale: float):
+    torch.manual_seed(2)
+    x, weight = scale * torch.rand(rows, 1), torch.rand(60, 1)
+    wanted = torch.tanh(x.double() @ weight.double().mT)
+    torch.testing.assert_close(linear(x, weight, None, "tanh").double(), wanted, rtol=5e-7, atol=0.0)
 
 
 @pytest.mark.parametrize("activation", ["none", "tanh", "sigmoid", "relu"])

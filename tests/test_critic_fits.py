@@ -121,6 +121,17 @@ def test_frozen_critic_is_measured_and_left_alone(fit):
 
 
 @pytest.mark.parametrize("fit", FITS, ids=repr)
+def test_layers_that_are_frozen_after_a_fit_stay_as_they_are(fit):
+    task = task_of(Mlp((OBS_DIM, 8, 1)))
+    fit.fit(task)
+    first = task.critic.layers[0].requires_grad_(False)
+    before, head = parameters_of(first), parameters_of(task.critic.layers[2])
+    fit.fit(task)
+    assert same(before, first)
+    assert not same(head, task.critic.layers[2])
+
+
+@pytest.mark.parametrize("fit", FITS, ids=repr)
 def test_shared_layers_are_left_alone(fit):
     torch.manual_seed(6)
     policy = make_actor_policy()

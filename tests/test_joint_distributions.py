@@ -183,7 +183,7 @@ def test_a_product_adds_what_its_parts_say():
     assert torch.equal(p.mode, torch.cat([gaussian.mode, categories.mode], dim=1))
     assert p.support.check(act).all()
     check_joint(p, 3, (4,))
-    check_divergence(p)
+    check_divergence(p, p)
     assert p.sample((5,)).shape == (5, 3, 4)
     assert p.log_prob(p.sample((5,))).shape == (5, 3)
 

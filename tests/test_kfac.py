@@ -330,7 +330,7 @@ def test_bad_settings_are_refused(kwargs):
 
 @pytest.mark.parametrize("damping", [-0.1, math.nan, math.inf, "1", None, True])
 def test_bad_damping_is_refused(damping):
-    with pytest.raises(ValueError, match=f"relative_damping must be a finite number >= 0, got {damping!r}"):
+    with pytest.raises(ValueError, match=f"relative_damping must be a number >= 0, got {damping!r}"):
         KFAC(relative_damping=damping)
 
 

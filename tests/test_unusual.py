@@ -28,7 +28,17 @@ from rollouts import (
 )
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from torch import Tensor, nn
-from torch.distributions import Distribution, LowRankMultivariateNormal
+from torch.distributions import (
+    AffineTransform,
+    CatTransform,
+    Distribution,
+    Independent,
+    IndependentTransform,
+    LowRankMultivariateNormal,
+    Normal,
+    TanhTransform,
+    TransformedDistribution,
+)
 
 from trpo_ts import KFAC
 from trpo_ts.critics import GaussNewtonFit
@@ -234,6 +244,144 @@ def test_a_parameter_that_is_reached_in_two_ways_is_refused():
     with pytest.raises(ValueError, match=r"as an attribute of its module, got policy\.actor\.body\.head\.weight used"):
         update(make_trpo(policy), buffer)
     assert same(before, policy)
+
+
+def test_so_is_one_beside_frozen_parameters():
+    policy = make_actor_policy()
+    buffer = make_rollout(policy)
+    policy.actor = Actor(Held(), -0.5)
+    policy.actor.body.net.requires_grad_(False)
+    with pytest.raises(ValueError, match="must reach each parameter as an attribute of its module"):
+        update(make_trpo(policy), buffer)
+
+
+def test_so_is_one_of_a_critic_that_a_fit_cannot_move_before_anything_changes():
+    policy, critic = (
+        make_actor_policy(),
+        Body(lambda s, x: F.linear(s.net(x), s.held[0]), net=chain(), head=nn.Linear(2, 1)),
+    )
+    critic.held = [critic.head.weight]
+    algorithm = make_trpo(policy, critic, critic_fit=GaussNewtonFit(), return_scaling=True)
+    before = parameters_of(algorithm)
+    with pytest.raises(ValueError, match=r"critic must reach each parameter .* got head\.weight used"):
+        update(algorithm, make_rollout(policy))
+    assert same(before, algorithm)
+    assert algorithm.ret_rms.count == 0
+    algorithm.critic_fit = None  # an optimiser moves it all the same
+    update(algorithm, make_rollout(policy))
+    assert not torch.equal(before[-2], parameters_of(algorithm)[-2])
+
+
+class Borrowing(nn.Module):
+    """Takes the features of another network's layers, without being their owner."""
+
+    def __init__(self, layers: nn.Module, out: int, detach: bool) -> None:
+        super().__init__()
+        self.features = lambda x: layers(x).detach() if detach else layers(x)
+        self.head = nn.Linear(8, out)
+
+    def forward(self, obs: Any) -> Tensor:
+        return self.head(self.features(torch.as_tensor(obs, dtype=torch.float32)))
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_features_of_the_others_network_are_constants(detach):
+    critic = Mlp((OBS_DIM, 8, 8, 1))
+    policy = make_actor_policy(actor=Actor(Borrowing(critic.layers[:3], ACT_DIM, detach), -0.5))
+    stats = update(make_trpo(policy, critic), make_rollout(policy))
+    assert stats.accepted == 1.0
+
+    body = Mlp((OBS_DIM, 8, 8, ACT_DIM))
+    policy = make_actor_policy(actor=Actor(body, -0.5))
+    critic = Borrowing(body.layers[:3], 1, detach)
+    before = parameters_of(critic)
+    stats = update(make_trpo(policy, critic, critic_fit=GaussNewtonFit()), make_rollout(policy))
+    assert stats.accepted == 1.0
+    assert not same(before, critic)
+
+
+def test_a_chain_may_have_no_inputs():
+    body = Body(lambda s, x: s.net(x[:, :0]), net=nn.Sequential(nn.Linear(0, 4), nn.Tanh(), nn.Linear(4, ACT_DIM)))
+    policy = make_actor_policy(actor=Actor(body, -0.5))
+    assert update(make_trpo(policy), make_rollout(policy)).accepted == 1.0
+
+
+def test_a_chain_whose_output_is_changed_in_place_is_an_error_as_without_fusion():
+    block, last = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh()), nn.Linear(8, 1)
+    with fused_chains(block):
+        h = block(torch.randn(5, OBS_DIM))
+        h *= 0.5
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            last(h).sum().backward()
+
+
+def test_a_chain_that_ends_in_a_linear_layer_may_have_its_output_changed_in_place():
+    x, block = torch.randn(5, OBS_DIM), nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 2))
+    wanted = torch.autograd.grad((0.5 * block(x)).square().sum(), list(block.parameters()))
+    with fused_chains(block):
+        h = block(x)
+        h *= 0.5
+        for got, expected in zip(torch.autograd.grad(h.square().sum(), list(block.parameters())), wanted, strict=True):
+            torch.testing.assert_close(got, expected)
+
+
+def test_observations_in_tiny_units_keep_the_trust_region():
+    for seed in range(12):
+        torch.manual_seed(seed)
+        policy = make_actor_policy(discrete=True, hidden=(16, 16))
+        layers = policy.actor.body.layers
+        with torch.no_grad():
+            for i in (0, 2, 4):
+                layers[i].bias.zero_()
+            layers[4].weight.div_(1e-7)
+        before, buffer = copy.deepcopy(policy), make_rollout(policy, obs_scale=1e-7)
+        stats = update(make_trpo(policy, max_kl=0.05), buffer)
+        assert stats.kl.mean <= 0.05
+        assert mean_kl(before, policy, buffer) == pytest.approx(stats.kl.mean, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        lambda loc, scale: [AffineTransform(loc, scale, event_dim=1)],
+        lambda loc, scale: [
+            IndependentTransform(CatTransform([TanhTransform(), AffineTransform(0.0, 2.0)], dim=-1), 1)
+        ],
+    ],
+)
+def test_transforms_without_a_divergence_are_refused_before_anything_changes(transforms):
+    def dist_fn(loc_scale: tuple[Tensor, Tensor]) -> Distribution:
+        base = Independent(Normal(torch.zeros_like(loc_scale[0]), torch.ones_like(loc_scale[1])), 1)
+        return TransformedDistribution(base, transforms(*loc_scale))
+
+    policy = make_actor_policy()
+    buffer = make_rollout(policy)
+    policy.dist_fn = dist_fn
+    algorithm = make_trpo(policy, return_scaling=True)
+    before = parameters_of(algorithm)
+    with pytest.raises(ValueError, match="its transforms must not depend on the network, and be made once"):
+        update(algorithm, buffer)
+    assert same(before, algorithm)
+    assert algorithm.ret_rms.count == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_with_the_mend(dtype):
+    policy = make_actor_policy()
+    buffer = make_rollout(policy)
+    policy.to(dtype)
+    with pytest.raises(ValueError, match=f"must be torch.float32 or torch.float64, got {dtype}.*\\.float\\(\\)"):
+        update(make_trpo(policy), buffer)
+
+
+def test_returns_beyond_the_range_of_their_statistics_leave_these_as_they_were():
+    policy = make_actor_policy()
+    algorithm = make_trpo(policy, return_scaling=True)
+    update(algorithm, make_rollout(policy))
+    before = algorithm.ret_rms.mean, algorithm.ret_rms.var, algorithm.ret_rms.count
+    update(algorithm, make_rollout(policy, reward_scale=1e160))
+    assert (algorithm.ret_rms.mean, algorithm.ret_rms.var, algorithm.ret_rms.count) == before
+    assert update(algorithm, make_rollout(policy)).accepted == 1.0
 
 
 def test_a_chain_whose_input_is_changed_in_place_is_an_error_as_without_fusion():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import copy
 from typing import Any, cast
 
 import numpy as np
@@ -68,7 +69,7 @@ class NPG(ActorCriticWithState):
         >= 1; bounds memory. The policy's passes are bounded by ``micro_batch_size``.
     :param gamma: the discount factor in [0, 1]; typically 0.9-0.999.
     :param return_scaling: whether the critic's targets are divided by the running standard deviation of the
-        returns. Helps where rewards are large; the statistics are part of ``state_dict()``.
+        returns, this rollout's included. Helps where rewards are large; the statistics are part of ``state_dict()``.
     :param cg_iters: the most Fisher products in conjugate gradient, >= 1. More give a direction closer to the
         exact natural gradient; typically 10-20.
     :param cg_damping: :math:`c` >= 0, added to the Fisher matrix's diagonal. Larger is more stable and closer to
@@ -142,6 +143,7 @@ class NPG(ActorCriticWithState):
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
         self._check = PolicyCheck()
+        self._checked_fit: tuple[Any, ...] = ()
 
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
         """Update policy and critic from the whole buffer, as Tianshou's on-policy trainer calls it.
@@ -232,27 +234,52 @@ class NPG(ActorCriticWithState):
         else:
             batch.critic_obs = batch.obs
             values, next_values = rollout_values(self.critic, batch.obs, batch.obs_next, self.max_batchsize)
-        scale = np.sqrt(self.ret_rms.var + self._eps) if self.return_scaling else 1.0
+        self._check_fit(batch, values)
+        unit = self._return_unit()  # that of the targets which the critic was last fitted to
         returns, adv = self.compute_episodic_return(
             batch,
             buffer,
             indices,
-            next_values.cpu().numpy() * scale,
-            values.cpu().numpy() * scale,
+            next_values.cpu().numpy() * unit,
+            values.cpu().numpy() * unit,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
-        if self.return_scaling and np.isfinite(returns).all():
-            self.ret_rms.update(returns)
-        batch.v_s = values
-        batch.returns = torch.as_tensor(returns / scale).to(values)
+        if self.return_scaling:
+            self._observe_returns(returns)
+        new_unit = self._return_unit()
+        batch.v_s = values * float(unit / new_unit)
+        batch.returns = torch.as_tensor(returns / new_unit).to(values)
         batch.adv = torch.as_tensor(adv).to(values)
         return cast(BatchWithAdvantagesProtocol, batch)
 
+    def _return_unit(self) -> float:
+        """Return by what targets are divided: with ``return_scaling`` the deviation of all returns so far."""
+        return float(np.sqrt(self.ret_rms.var + self._eps)) if self.return_scaling else 1.0
+
+    def _observe_returns(self, returns: np.ndarray) -> None:
+        """Add a rollout's returns to the running statistics, unless these would not be finite then."""
+        statistics = copy(self.ret_rms)
+        with np.errstate(over="ignore", invalid="ignore"):
+            statistics.update(returns)
+        if np.isfinite(statistics.mean) and np.isfinite(statistics.var):
+            self.ret_rms = statistics
+
+    def _check_fit(self, batch: Any, values: Tensor) -> None:
+        """Let the critic's fit look at the first rows, once for a critic."""
+        check: Callable[[CriticTask], None] | None = getattr(self.critic_fit, "check", None)
+        checked = (self.critic_fit, self.critic)
+        if check is not None and self._checked_fit != checked:
+            rows = slice(0, min(2, len(values)))
+            check(self._critic_task(batch.critic_obs[rows], values[rows]))
+            self._checked_fit = checked
+
     def _fit_critic(self, batch: Any, batch_size: int | None) -> list[float]:
         fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
-        task = CriticTask(self.critic, self.optim._optim, batch.critic_obs, batch.returns, self.micro_batch_size)
-        return fit.fit(task)
+        return fit.fit(self._critic_task(batch.critic_obs, batch.returns))
+
+    def _critic_task(self, obs: Any, returns: Tensor) -> CriticTask:
+        return CriticTask(self.critic, self.optim._optim, obs, returns, self.micro_batch_size)
 
     def _training_stats(
         self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]

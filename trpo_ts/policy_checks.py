@@ -48,38 +48,24 @@ class PolicyCheck:
                     check_possible(network(*policy_inputs(batch, rows)), batch.act[rows], rows.start)
 
 
+_LITTLE = 1e-4
+"""A change of the parameters by which a distribution is told from the one after a step."""
+
+
 def _check_kind(network: ActionDistribution, batch: Any, action_shape: tuple[int, ...], ent_coef: float) -> bool:
     """Check the distributions of the first rows, and return whether they are discrete."""
     rows = slice(0, min(2, len(batch.act)))
     parameters = FlatParameters(network)
     with torch.enable_grad():
-        distribution = cast(Distribution, parameters.call(parameters.read(), *policy_inputs(batch, rows)))
-    check_joint(distribution, rows.stop, action_shape)
-    check_divergence(distribution)
-    _check_substitution(network, distribution, batch.act[rows])
+        theta = parameters.read()
+        distribution = cast(Distribution, parameters.call(theta, *policy_inputs(batch, rows)))
+        check_joint(distribution, rows.stop, action_shape)
+        parameters.check_call(distribution.log_prob(batch.act[rows]), "policy")
+    moved = cast(Distribution, parameters.call(theta + _LITTLE * (1.0 + theta.abs()), *policy_inputs(batch, rows)))
+    check_divergence(distribution, moved)
     if ent_coef and entropy_terms(distribution) is None:
         raise ValueError(
             f"ent_coef must be 0 for a {type(distribution).__name__}, got {ent_coef}: "
             "the distribution has no entropy in closed form"
         )
     return is_discrete(distribution)
-
-
-def _check_substitution(network: ActionDistribution, constant: Distribution, act: torch.Tensor) -> None:
-    """Check that constants stand for all of the policy's parameters: no other way may lead to one of them.
-
-    :param constant: the distribution with constants for all parameters.
-    :raises ValueError: where a module reaches a parameter through a list, say, as well as through its attributes.
-    """
-    with torch.enable_grad():
-        logp = constant.log_prob(act)
-        if not logp.requires_grad:
-            return
-        named = dict(network.named_parameters())
-        found = torch.autograd.grad(logp.sum(), list(named.values()), allow_unused=True)
-    names = [name for name, gradient in zip(named, found, strict=True) if gradient is not None]
-    if names:
-        raise ValueError(
-            f"policy must reach each parameter as an attribute of its module, got {', '.join(names)} used in another "
-            "way too (a list of tensors, a closure); use the module or its attribute in forward()"
-        )

@@ -76,8 +76,13 @@ def links_of(sequential: nn.Sequential) -> list[Link] | None:
             links.append(Link(layer, following if type(following) in _ACTIVATIONS else None))
         elif type(layer) not in _ACTIVATIONS or i == 0 or type(layers[i - 1]) is not nn.Linear:
             return None
-    hooked = any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
-    return links if len(layers) > 1 and not hooked else None
+    return links if len(layers) > 1 and all(map(_is_plain, layers)) else None
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether nothing but the class's own forward pass happens when the layer is called."""
+    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return not hooks and "forward" not in vars(layer)  # libraries replace it on the instance
 
 
 class Evaluation:
@@ -92,20 +97,22 @@ class Evaluation:
         self.weights: list[Tensor] = [link.linear.weight for link in links]
         self.biases: list[Tensor | None] = [link.linear.bias for link in links]
         self.values = [x]
-        self._version = x._version
         with torch.no_grad():
             for link, weight, bias in zip(links, self.weights, self.biases, strict=True):
                 self.values.append(link.value(self.values[-1], weight, bias))
+        # The derivatives rest on the input, and on the output where an activation made it.
+        self._seen = [x] if links[-1].activation is None else [x, self.values[-1]]
+        self._versions = [tensor._version for tensor in self._seen]
 
-    def check_input(self) -> None:
-        """Check that the input is still what it was, as torch does where a derivative needs it.
+    def check_unmodified(self) -> None:
+        """Check that input and output are still what they were, as torch does where a derivative needs them.
 
-        :raises RuntimeError: when it was modified in place.
+        :raises RuntimeError: when one was modified in place.
         """
-        if self.values[0]._version != self._version:
+        if [tensor._version for tensor in self._seen] != self._versions:
             raise RuntimeError(
-                "the input of a chain of layers, a tensor needed for gradient computation, has been modified by an "
-                "inplace operation; write h = h + f(h) instead of h += f(h)"
+                "the input or the output of a chain of layers, a tensor needed for gradient computation, has been "
+                "modified by an inplace operation; write h = h + f(h) instead of h += f(h)"
             )
 
     @property

@@ -7,24 +7,28 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, TransformedDistribution, kl_divergence
 from torch.distributions.constraints import Constraint
 
 __all__ = ["check_divergence", "check_joint", "check_possible", "is_discrete"]
 
 
-def check_divergence(distribution: Distribution) -> None:
+def check_divergence(distribution: Distribution, moved: Distribution) -> None:
     """Check that the distribution has a KL divergence from others of its kind.
 
+    :param distribution: the policy's.
+    :param moved: the same at other parameters.
     :raises ValueError: when torch knows none.
     """
     try:
-        kl_divergence(distribution, distribution)
+        kl_divergence(distribution, moved)
     except NotImplementedError as error:
         name = type(distribution).__name__
+        mend = f"register one with torch.distributions.kl.register_kl({name}, {name})"
+        if isinstance(distribution, TransformedDistribution):
+            mend = f"its transforms must not depend on the network, and be made once, outside of dist_fn; or {mend}"
         raise ValueError(
-            f"dist_fn must return a distribution with a KL divergence, got a {name} without; "
-            f"register one with torch.distributions.kl.register_kl({name}, {name})"
+            f"dist_fn must return a distribution with a KL divergence, got a {name} without; {mend}"
         ) from error
 
 

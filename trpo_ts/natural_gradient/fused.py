@@ -25,7 +25,8 @@ def fused_chains(*networks: nn.Module) -> Iterator[None]:
     """Evaluate each ``nn.Sequential`` of linear layers and activations in the networks as one operation meanwhile.
 
     Exact up to rounding and differentiable to any order. Whatever could be noticed stays as it is: other layers,
-    subclasses, layers with hooks; and devices other than the CPU, where the graph is not what takes the time.
+    subclasses, layers with hooks or a replaced ``forward``; and devices other than the CPU, where the graph is not what
+    takes the time.
     """
     fused: list[nn.Sequential] = []
     for network in networks:
@@ -95,7 +96,7 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         evaluation, needed = ctx.evaluation, ctx.needs_input_grad[1:]
-        evaluation.check_input()
+        evaluation.check_unmodified()
         if torch.is_grad_enabled():
             return None, *_PullBack.apply(evaluation, needed, cotangent, *evaluation.inputs)
         return None, *evaluation.pull_back(cotangent, needed)

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trpo_ts.checks import check_integer, check_real
 from trpo_ts.natural_gradient.distributions import FisherMetric
 from trpo_ts.natural_gradient.kronecker import LayerGroup, Moments, moments_of, moments_of_rows
 from trpo_ts.natural_gradient.layers import LayerRows
@@ -62,12 +63,9 @@ class KFAC:
     relative_damping: float = 5.0
 
     def __post_init__(self) -> None:
-        value = self.relative_damping
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 <= value < math.inf:
-            raise ValueError(f"relative_damping must be a finite number >= 0, got {value!r}")
-        for name, value in (("inner_iterations", self.inner_iterations), ("samples", self.samples)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        check_integer("inner_iterations", self.inner_iterations, 1)
+        check_integer("samples", self.samples, 1)
+        check_real("relative_damping", self.relative_damping, 0.0)
 
     @property
     def coupled(self) -> bool:

@@ -111,12 +111,16 @@ def layer_derivatives(
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """Whether the output is the product with the weights: not so in a subclass with a forward pass of its own."""
-    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward and module.in_features > 0
+    """Whether the output is the product with the weights: not so where the forward pass is another one."""
+    return isinstance(module, nn.Linear) and _has_forward_of(nn.Linear, module) and module.in_features > 0
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and type(module).forward is nn.Conv2d.forward
+    return isinstance(module, nn.Conv2d) and _has_forward_of(nn.Conv2d, module)
+
+
+def _has_forward_of(kind: type[nn.Module], module: nn.Module) -> bool:
+    return type(module).forward is kind.forward and "forward" not in vars(module)
 
 
 @contextmanager
@@ -135,7 +139,8 @@ def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
             calls.append(_SingleCall(names[layer], layer, args[0].detach(), get_gradient_edge(output), output.shape))
 
     def record_chain(evaluation: Evaluation, output: Tensor) -> None:
-        calls.append(_ChainCall(names, evaluation, get_gradient_edge(output), output.shape))
+        if all(link.linear in names for link in evaluation.links):  # else it is another network's, or without inputs
+            calls.append(_ChainCall(names, evaluation, get_gradient_edge(output), output.shape))
 
     handles = [layer.register_forward_hook(record) for layer in names]
     try:

@@ -95,6 +95,21 @@ class FlatParameters:
         with self._substituted(self.unflatten(theta)):
             return self._module(*args)
 
+    def check_call(self, output: Tensor, network: str) -> None:
+        """Check that constants stood for all of the parameters: no other way may lead to one of them.
+
+        :param output: a tensor from a :meth:`call` with a constant, computed with a graph.
+        :param network: what the module is to a user, "policy" or "critic".
+        :raises ValueError: where a module reaches a parameter through a list, say, as well as through its attributes.
+        """
+        reached = {id(leaf) for leaf in _leaves(output)}
+        names = [name for name, p in self._parameters.items() if id(p) in reached]
+        if names:
+            raise ValueError(
+                f"{network} must reach each parameter as an attribute of its module, got {', '.join(names)} used in "
+                "another way too (a list of tensors, a closure); use the module or its attribute in forward()"
+            )
+
     @contextmanager
     def _substituted(self, parts: Mapping[str, Tensor]) -> Iterator[None]:
         """Let tensors stand for the parameters; ``torch.func.functional_call`` does so at many times the cost."""
@@ -113,10 +128,23 @@ def unflattened(theta: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
 
 
+def _leaves(output: Tensor) -> Iterator[Tensor]:
+    """Yield the leaves of a tensor's graph that take a gradient."""
+    nodes = [] if output.grad_fn is None else [output.grad_fn]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if hasattr(node, "variable"):
+            yield node.variable
+        following = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= following
+        nodes += following
+
+
 def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, torch.device]:
     """Return the dtype and the device of those of a network's parameters that may move.
 
-    :raises ValueError: when there is none, or they are not the same for all.
+    :raises ValueError: when there is none, they are not the same for all, or the dtype is not of full precision.
     """
     kinds = {(p.dtype, p.device) for p in parameters if p.requires_grad}
     if not kinds:
@@ -130,4 +158,10 @@ def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, to
             f"got {sorted(f'{dtype} on {device}' for dtype, device in kinds)}; "
             "move the network with .to(...) before the algorithm is built"
         )
-    return kinds.pop()
+    dtype, device = kinds.pop()
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"the parameters of a network must be torch.float32 or torch.float64, got {dtype}: a divergence of max_kl "
+            "is lost in its rounding; convert the network with .float() before the algorithm is built"
+        )
+    return dtype, device
