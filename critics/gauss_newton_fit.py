@@ -211,6 +211,7 @@ class _ValueProblem:
             device=leaf.device,
             starts=sequence_starts(self._task.obs),
             whole=None if whole is None else whole.trace,
+            micro_batch_size=self._task.micro_batch_size,
         )
 
     def _values(self, theta: Tensor, rows: slice) -> Tensor:

@@ -1,6 +1,6 @@
 """Tianshou's high-level API: several seeds, their evaluation, and the best policy of one of them from disk.
 
-    pip install "trpo-ts[highlevel]"
+    pip install -c constraints.txt ".[highlevel]"
     python examples/highlevel.py --task Pendulum-v1 --seeds 5 --out runs/highlevel
 
 Each seed is an experiment with a folder of its own. The evaluation draws the interquartile mean of the test returns

@@ -151,7 +151,8 @@ def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[Pol
     figures = {
         "A random rollout": (
             rollout_figure(rollout),
-            "One episode of uniformly random actions: what the policy has to improve on.",
+            "One episode of uniformly random actions. Its return depends on the start: what training has to raise is "
+            "the mean of many.",
         ),
         "Learning": (
             learning_figure(recorder.updates, MAX_KL, POINT_MASS_BEST_RETURN, "best controller"),

@@ -1,11 +1,11 @@
-"""A usual Tianshou training script in which only one import differs.
+"""A usual Tianshou training script, in which TRPO is one import.
 
     python examples/tianshou_pipeline.py --task Pendulum-v1
     python examples/tianshou_pipeline.py --task CartPole-v1
     tensorboard --logdir runs
 
-The networks, collectors and logger are Tianshou's, and so is the trainer, which here saves checkpoints: the same
-command goes on where a stopped run was. To compare, change the import of TRPO to
+Networks and collectors are Tianshou's; its trainer saves checkpoints here, so that the same command goes on where a
+stopped run was, and its logger writes every update. To compare, change the import of TRPO to
 `from tianshou.algorithm import TRPO`: the rest of the script stays as it is.
 """
 

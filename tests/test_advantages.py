@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rollouts import OBS_DIM, Mlp, make_actor_policy, make_rollout, make_trpo, update
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, ReplayBuffer, VectorReplayBuffer
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from trpo_ts import NPG
 from trpo_ts.advantages import continues, explained_variance, normalised
+from trpo_ts.critics import GaussNewtonFit, MinibatchFit
 from trpo_ts.policies import diagonal_gaussian
 
 # --- normalisation
@@ -348,6 +350,30 @@ def test_normalisation_comes_after_the_estimate_and_leaves_the_returns():
     expected = (advantages - advantages.mean()) / advantages.std(ddof=1)
     np.testing.assert_allclose(batch.adv.numpy(), expected, rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(batch.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("fit", [MinibatchFit(epochs=20, batch_size=32), GaussNewtonFit(steps=4)], ids=repr)
+def test_scaled_returns_of_a_critic_that_follows_them_do_not_run_away(fit):
+    torch.manual_seed(0)
+    policy, critic = make_actor_policy(), Mlp((OBS_DIM, 32, 1))
+    algorithm = make_trpo(policy, critic, critic_fit=fit, return_scaling=True, gamma=0.95, gae_lambda=0.95)
+    rollouts = [make_rollout(policy, 8, 32, seed=seed, reward_scale=50.0, end_probability=0.01) for seed in range(10)]
+    for rollout in rollouts:
+        stats = update(algorithm, rollout)
+    true = np.concatenate([discounted_returns(rollout, 0.95) for rollout in rollouts])
+    assert 0.5 * true.std() < math.sqrt(algorithm.ret_rms.var) < 2.0 * true.std()
+    assert stats.explained_variance > 0.0
+
+
+def discounted_returns(rollout: VectorReplayBuffer, gamma: float) -> np.ndarray:
+    """Return the discounted sums of rewards to the end of each episode, or of the rollout, env by env."""
+    sums = np.zeros(len(rollout))
+    for buffer, begin in zip(rollout.buffers, range(0, len(rollout), 32), strict=True):
+        following = 0.0
+        for i in reversed(range(len(buffer))):
+            following = buffer.rew[i] + gamma * (0.0 if buffer.done[i] else following)
+            sums[begin + i] = following
+    return sums
 
 
 def test_return_scaling_divides_by_the_running_deviation_of_all_returns_so_far():

@@ -47,7 +47,7 @@ def test_missing_extra_is_named_and_the_package_works_without():
         "import sys; sys.modules.update(dict.fromkeys(['joblib', 'rliable', 'scipy']))\n"
         "import trpo_ts, trpo_ts.policies, trpo_ts.critics, trpo_ts.diagnostics\n"
         "try:\n    import trpo_ts.highlevel\n"
-        "except ImportError as error:\n    assert 'pip install \"trpo-ts[highlevel]\"' in str(error), error\n"
+        "except ImportError as error:\n    assert 'constraints.txt \".[highlevel]\"' in str(error), error\n"
         "else:\n    raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

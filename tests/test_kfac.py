@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from trpo_ts import KFAC
+from trpo_ts.critics import GaussNewtonFit
 from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome, conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric, fisher_metric
 from trpo_ts.natural_gradient.fisher import damped
@@ -432,6 +433,58 @@ def test_samples_of_a_whole_pass_have_the_moments_of_a_pass_of_their_own(build, 
         assert a.names == b.names
         torch.testing.assert_close(a.inputs, b.inputs)
         torch.testing.assert_close(a.derivatives, b.derivatives)
+
+
+class WithGain(nn.Module):
+    """Parameters outside of layers as well, whose block is not diagonal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.gain = perceptron(), nn.Parameter(torch.randn(OBS_DIM))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        return self.net(obs * self.gain)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("size", [1, 4, 10])
+@pytest.mark.parametrize("build", [perceptron, Convolutional, WithGain, Reshaping])
+def test_micro_batches_have_the_moments_of_one_pass_over_all_samples(build, size, fused):
+    torch.manual_seed(10)
+    network = build().double()
+    obs = torch.randn(40, 1, 6, 6, dtype=torch.float64) if build is Convolutional else obs_of(40)
+    parameters = FlatParameters(network)
+    theta = parameters.read().requires_grad_(True)
+    passes: list[int] = []
+
+    def trace_at(rows: Tensor):
+        passes.append(len(rows))
+        return parameters.trace(theta, obs[rows])
+
+    with fused_chains(*([network] if fused else [])):
+        wanted = KFAC(samples=11).moments(40, trace_at, identity_metric, device=theta.device)
+        passes.clear()
+        found = KFAC(samples=11).moments(40, trace_at, identity_metric, device=theta.device, micro_batch_size=size)
+    # Where a layer's rows are not the samples, no part can be told from the others.
+    assert passes == [size, 11] if build is Reshaping else max(passes) == size
+    for a, b in zip(found.groups, wanted.groups, strict=True):
+        assert a.names == b.names
+        torch.testing.assert_close(a.inputs, b.inputs)
+        torch.testing.assert_close(a.derivatives, b.derivatives)
+    assert found.diagonal.keys() == wanted.diagonal.keys()
+    for name in wanted.diagonal:
+        torch.testing.assert_close(found.diagonal[name], wanted.diagonal[name])
+
+
+@pytest.mark.parametrize("critic_fit", [None, GaussNewtonFit()], ids=repr)
+def test_no_pass_of_an_update_is_larger_than_a_micro_batch(critic_fit):
+    seen: list[int] = []
+    policy, critic = make_actor_policy(), Mlp((OBS_DIM, 8, 1))
+    buffer = make_rollout(policy, n_envs=4, length=150)
+    for network in (policy.actor, critic):
+        network.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    update(make_trpo(policy, critic, micro_batch_size=16, max_batchsize=16, critic_fit=critic_fit), buffer)
+    assert max(seen) == 16
 
 
 @pytest.mark.parametrize(("length", "own_passes"), [(10, 0), (11, 1)])

@@ -76,7 +76,8 @@ class NPG(ActorCriticWithState):
         the plain gradient; typically 0.01-0.1.
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. Lower follows
         the rollout more closely, and its noise too.
-    :param preconditioner: ``KFAC()`` makes one product worth ten of plain conjugate gradient, which is None. The
+    :param preconditioner: with ``KFAC()`` one product gains about what ten of plain conjugate gradient, which is None,
+        gain on the rollouts of ``docs/benchmarks.md``. The
         system that is solved, and what the line search demands, stay the same. For solutions that are exact for
         the rollout, noise and all, take ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The

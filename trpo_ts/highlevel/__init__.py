@@ -7,7 +7,8 @@ try:
     import tianshou.highlevel.experiment  # noqa: F401  loads joblib, rliable and SciPy
 except ImportError as error:
     raise ImportError(
-        f'trpo_ts.highlevel needs packages that are not installed ({error}): pip install "trpo-ts[highlevel]"'
+        f"trpo_ts.highlevel needs packages that are not installed ({error}): in a checkout of trpo_ts, "
+        'pip install -c constraints.txt ".[highlevel]"'
     ) from error
 
 from trpo_ts.highlevel.algorithm import NPGAlgorithmFactory, TRPOAlgorithmFactory

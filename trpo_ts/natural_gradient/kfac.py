@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -24,11 +25,12 @@ from torch import Tensor
 
 from trpo_ts.checks import check_integer, check_real
 from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.kronecker import LayerGroup, Moments, moments_of, moments_of_rows
+from trpo_ts.natural_gradient.fisher import NoSecondDerivativeError
+from trpo_ts.natural_gradient.kronecker import LayerGroup, Moments, Place, moments_of, moments_of_rows
 from trpo_ts.natural_gradient.layers import LayerRows
 from trpo_ts.natural_gradient.parameters import Trace
 from trpo_ts.natural_gradient.per_sample import PerSampleGradients
-from trpo_ts.natural_gradient.rows import evenly_spaced
+from trpo_ts.natural_gradient.rows import evenly_spaced, row_slices
 
 __all__ = ["KFAC", "KroneckerPreconditioner"]
 
@@ -88,6 +90,7 @@ class KFAC:
         device: torch.device,
         starts: Tensor | None = None,
         whole: Trace | None = None,
+        micro_batch_size: int | None = None,
     ) -> Moments | None:
         """Return the moments of a batch's chosen samples; None where there is nothing to model.
 
@@ -97,8 +100,14 @@ class KFAC:
         :param device: where the indices shall be.
         :param starts: see :func:`evenly_spaced`.
         :param whole: an evaluation of the whole batch, if there is one already.
+        :param micro_batch_size: the most samples in one pass; None for all.
         """
         samples = evenly_spaced(min(self.samples, count), count, device, starts)
+        if micro_batch_size is not None and micro_batch_size < len(samples):
+            own_starts = None if starts is None else torch.isin(samples, starts).nonzero().flatten()
+            parts = row_slices(len(samples), micro_batch_size, own_starts)
+            with suppress(_NotInParts, NoSecondDerivativeError):
+                return self._joined_moments(samples, parts, trace_at, metric_of)
         with torch.enable_grad():
             if whole is None or not self.shares_pass(count) or not whole.has_samples(count):
                 whole = None
@@ -109,6 +118,30 @@ class KFAC:
             if whole is None:
                 return moments_of(trace, metric, coupled=self.coupled)
             return moments_of(trace, metric.of_samples(samples), coupled=self.coupled, samples=samples)
+
+    def _joined_moments(
+        self,
+        samples: Tensor,
+        parts: Sequence[slice],
+        trace_at: Callable[[Tensor], Trace],
+        metric_of: Callable[[Any], FisherMetric | None],
+    ) -> Moments | None:
+        """Return the moments from one pass for each part of the samples: those of a pass over all, up to rounding.
+
+        :raises _NotInParts: when a layer's rows are not those of the samples, as in a recurrent network.
+        """
+        found = []
+        for rows in parts:
+            with torch.enable_grad():
+                trace = trace_at(samples[rows])
+                metric = metric_of(trace.output)
+                if metric is None or not trace.layers:
+                    return None
+                if not trace.has_samples(rows.stop - rows.start):
+                    raise _NotInParts
+                found.append(moments_of(trace, metric, coupled=self.coupled, place=Place(rows, len(samples))))
+            del trace, metric  # none outlives its turn: the memory of one pass is the most that is taken
+        return Moments.joined(found, [(rows.stop - rows.start) / len(samples) for rows in parts])
 
     def moments_of(self, gradients: PerSampleGradients) -> Moments:
         """Return the moments of a batch's chosen samples, where the gradient of each is known."""
@@ -122,6 +155,10 @@ class KFAC:
         if self.relative_damping > 0.0:
             damping = max(damping, self.relative_damping * moments.mean_curvature())
         return KroneckerPreconditioner(moments, slices, damping=damping, inner_iterations=self.inner_iterations)
+
+
+class _NotInParts(Exception):  # noqa: N818  it is no error of anybody's
+    """The samples' moments take one pass over all of them."""
 
 
 class KroneckerPreconditioner:
@@ -255,6 +292,7 @@ def _inverse(matrix: Tensor, shift: float) -> Tensor:
 
 
 def _shifted(diagonal: Tensor, damping: float) -> Tensor:
+    diagonal = diagonal.clamp_min(0.0)  # a diagonal of a matrix that has no negative eigenvalue, estimated
     return (diagonal + damping).clamp_min(_LEAST_SHIFT**2 * diagonal.mean() + torch.finfo(diagonal.dtype).tiny)
 
 

@@ -9,7 +9,7 @@ respect to their outputs. The derivatives are those of :math:`\xi^\top B^\top z`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -21,7 +21,7 @@ from trpo_ts.natural_gradient.layers import LayerRows, layer_derivatives
 from trpo_ts.natural_gradient.matmul import matmul
 from trpo_ts.natural_gradient.parameters import Trace
 
-__all__ = ["LayerGroup", "Moments", "moments_of", "moments_of_rows"]
+__all__ = ["LayerGroup", "Moments", "Place", "moments_of", "moments_of_rows"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,40 @@ class Moments:
         size = sum(height * width for group in self.groups for height, width in group.shapes)
         return float(torch.stack([group.trace() for group in self.groups]).sum()) / size if size else 0.0
 
+    @staticmethod
+    def joined(parts: Sequence[Moments], shares: Sequence[float]) -> Moments:
+        """Return the moments over all samples from those over parts, given each part's share of the samples."""
+        first, *_ = parts
+        groups = []
+        for of_parts in zip(*(part.groups for part in parts), strict=True):
+            inputs = _weighted_mean([group.inputs for group in of_parts], shares)
+            derivatives = _weighted_mean([group.derivatives for group in of_parts], shares)
+            groups.append(replace(of_parts[0], inputs=inputs, derivatives=derivatives))
+        diagonal = {name: _weighted_mean([part.diagonal[name] for part in parts], shares) for name in first.diagonal}
+        return Moments(tuple(groups), diagonal)
 
-def _random_signs(like: Sequence[Tensor]) -> list[Tensor]:
+
+@dataclass(frozen=True)
+class Place:
+    """Which samples a pass holds, of how many: each has its own signs, whatever pass it is in."""
+
+    rows: slice
+    count: int
+
+
+def _weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the sum of the tensors times the weights, which sum to 1."""
+    total = tensors[0] * weights[0]
+    for tensor, weight in zip(tensors[1:], weights[1:], strict=True):
+        total.add_(tensor, alpha=weight)
+    return total
+
+
+def _random_signs(like: Sequence[Tensor], place: Place | None = None) -> list[Tensor]:
     """Return tensors of random signs, always the same ones; the global generators are left alone."""
+    if place is not None:
+        whole = _random_signs([tensor.new_empty(1).expand(place.count, *tensor.shape[1:]) for tensor in like])
+        return [signs[place.rows] for signs in whole]
     shapes = tuple(tuple(tensor.shape) for tensor in like)
     draw = _drawn_signs if sum(tensor.numel() for tensor in like) <= _KEPT else _drawn_signs.__wrapped__
     return [sign.to(tensor.dtype) for sign, tensor in zip(draw(shapes, like[0].device), like, strict=True)]
@@ -83,19 +114,29 @@ def _drawn_signs(shapes: Sequence[tuple[int, ...]], device: torch.device) -> lis
     ]
 
 
-def moments_of(trace: Trace, metric: FisherMetric, *, coupled: bool = True, samples: Tensor | None = None) -> Moments:
+def moments_of(
+    trace: Trace,
+    metric: FisherMetric,
+    *,
+    coupled: bool = True,
+    samples: Tensor | None = None,
+    place: Place | None = None,
+) -> Moments:
     """Return the moments of a batch.
 
     :param trace: the network's evaluation, from which the metric's outputs were computed.
     :param metric: the distributions' parameters and Fisher matrices; of the chosen samples alone where some are chosen.
     :param coupled: whether layers share a group where they can, which keeps the blocks between them.
     :param samples: the indices of the chosen samples in the first dimension of each layer's output; None means all.
+    :param place: where the batch stands among the samples, when it is a part of them, to be :meth:`Moments.joined`.
+    :raises NoSecondDerivativeError: when a part has parameters outside of layers that a network's kernel without a
+        second derivative lies behind: their estimate takes all samples at once.
     """
-    rows = _layer_rows(trace, metric, samples)
+    rows = _layer_rows(trace, metric, samples, place)
     groups = _groups(rows, trace.parts, len(metric.outputs[0]), coupled) if rows else ()
     layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
     others = {name: part for name, part in trace.parts.items() if name not in layered}
-    return Moments(groups, _diagonal(others, metric))
+    return Moments(groups, _diagonal(others, metric, whole=place is None))
 
 
 def moments_of_rows(rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, *, coupled: bool) -> Moments:
@@ -136,11 +177,11 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None) -> list[LayerRows]:
+def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None, place: Place | None) -> list[LayerRows]:
     """Return the rows of the layers that may move, with the derivatives for one draw of signs."""
     pairs = [
         (output, cotangent)
-        for output, cotangent in zip(metric.outputs, metric.root(_random_signs(metric.outputs)), strict=True)
+        for output, cotangent in zip(metric.outputs, metric.root(_random_signs(metric.outputs, place)), strict=True)
         if output.requires_grad
     ]
     if not pairs or not trace.layers:
@@ -152,10 +193,11 @@ def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None) -> l
     return [r for r in rows if f"{r.name}weight" in trace.parts]
 
 
-def _diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tensor]:
+def _diagonal(others: dict[str, Tensor], metric: FisherMetric, *, whole: bool) -> dict[str, Tensor]:
     """Estimate the diagonal of the parameters' own block by one product: exact where the block is diagonal.
 
-    That is so for a free standard deviation, which is what mostly stands outside of layers.
+    That is so for a free standard deviation, which is what mostly stands outside of layers. Elsewhere an estimate may
+    fall below zero.
     """
     if not others:
         return {}
@@ -163,11 +205,10 @@ def _diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tens
     try:
         product = GaussNewton(metric, list(others.values())).product(probe)
     except NoSecondDerivativeError:
+        if not whole:
+            raise
         return _mean_diagonal(others, metric)
-    return {
-        name: (sign * value).clamp_min(0.0).reshape(-1)
-        for name, sign, value in zip(others, probe, product, strict=True)
-    }
+    return {name: (sign * value).reshape(-1) for name, sign, value in zip(others, probe, product, strict=True)}
 
 
 def _mean_diagonal(others: dict[str, Tensor], metric: FisherMetric) -> dict[str, Tensor]:

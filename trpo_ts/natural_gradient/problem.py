@@ -107,6 +107,7 @@ class PolicyProblem:
         self.ent_coef = ent_coef
         self.count = len(adv)
         self._kfac = kfac
+        self._micro_batch_size = micro_batch_size
         self._starts = starts
         self._parts = row_slices(self.count, micro_batch_size, starts)
         self._fisher_parts = self._parts_of_share(fisher_subsampling, micro_batch_size)
@@ -217,6 +218,7 @@ class PolicyProblem:
             device=theta.device,
             starts=self._starts,
             whole=whole,
+            micro_batch_size=self._micro_batch_size,
         )
 
     def _objective_terms(self, distribution: Distribution, logp: Tensor, rows: slice) -> Tensor:
