@@ -14,8 +14,9 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import common
@@ -38,18 +39,40 @@ TASKS = ("HalfCheetah-v4", "Walker2d-v4")
 STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
 SOLVER_OF_TIANSHOU = {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0}
 CLOSE = {"preconditioner": KFAC(relative_damping=0.0), "cg_tolerance": 0.5}
-BASELINE = "Tianshou's settings"
-ARMS: dict[str, Callable[[], dict[str, Any]]] = {
-    BASELINE: lambda: SOLVER_OF_TIANSHOU,
-    "defaults": dict,
-    "close solve": lambda: CLOSE,
-    "close solve, damping 1, full budget": lambda: {**CLOSE, "cg_damping": 1.0, "full_budget": True},
-}
-SEEDS = {BASELINE: 16, "defaults": 16, "close solve": 6, "close solve, damping 1, full budget": 6}
 RESULTS = common.RESULTS / "learning.jsonl"
 
 
-def training(task: str, seed: int, settings: dict[str, Any], recorder: TrainingRecorder) -> tuple[TRPO, Any]:
+class TianshousUnit(TRPO):
+    """Divides scaled targets as Tianshou does: by the deviation of the returns before this rollout."""
+
+    def _add_returns_and_advantages(self, *args: Any) -> Any:
+        before = self._return_unit()
+        batch = super()._add_returns_and_advantages(*args)
+        ratio = self._return_unit() / before
+        batch.returns, batch.v_s = batch.returns * ratio, batch.v_s * ratio
+        return batch
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is trained, and with how many seeds."""
+
+    kind: type[TRPO]
+    settings: dict[str, Any]
+    seeds: int
+
+
+BASELINE = "Tianshou's settings"
+ARMS = {
+    BASELINE: Arm(TianshousUnit, SOLVER_OF_TIANSHOU, 16),
+    "defaults": Arm(TRPO, {}, 16),
+    "default solver": Arm(TianshousUnit, {}, 16),
+    "close solve": Arm(TianshousUnit, CLOSE, 6),
+    "close solve, damping 1, full budget": Arm(TianshousUnit, {**CLOSE, "cg_damping": 1.0, "full_budget": True}, 6),
+}
+
+
+def training(task: str, seed: int, arm: Arm, recorder: TrainingRecorder) -> tuple[TRPO, Any]:
     """Return the algorithm and the trainer's parameters."""
     env = gym.make(task)
     envs = VectorEnvNormObs(DummyVectorEnv([lambda: gym.make(task) for _ in range(N_ENVS)]))
@@ -58,14 +81,14 @@ def training(task: str, seed: int, settings: dict[str, Any], recorder: TrainingR
     envs.seed(seed)
     test_envs.seed(seed + 1000)
     schedule = LRSchedulerFactoryLinear(3 * STEPS // TEST_EVERY, TEST_EVERY, ROLLOUT)
-    algorithm = TRPO(
+    algorithm = arm.kind(
         policy=make_policy(env.observation_space, env.action_space),
         critic=make_critic(env.observation_space),
         optim=AdamOptimizerFactory(lr=1e-3).with_lr_scheduler_factory(schedule),
         optim_critic_iters=20,
         return_scaling=True,
         max_batchsize=ROLLOUT,
-        **settings,
+        **arm.settings,
     )
     params = OnPolicyTrainerParams(
         training_collector=Collector[CollectStats](algorithm, envs, VectorReplayBuffer(4096, N_ENVS)),
@@ -90,7 +113,7 @@ def run(job: tuple[str, str, int]) -> dict[str, Any]:
     np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     gym.logger.min_level = gym.logger.ERROR
     recorder = TrainingRecorder()
-    algorithm, params = training(task, seed, ARMS[arm](), recorder)
+    algorithm, params = training(task, seed, ARMS[arm], recorder)
     start = time.perf_counter()
     algorithm.run_training(params)
     updates = recorder.updates
@@ -117,8 +140,14 @@ def done() -> list[dict[str, Any]]:
 def missing() -> Iterator[tuple[str, str, int]]:
     """Yield the runs that are not in the results file yet."""
     have = {(r["arm"], r["task"], r["seed"]) for r in done()}
-    jobs = [(arm, task, seed) for seed in range(max(SEEDS.values())) for task in TASKS for arm in ARMS]
-    yield from ((arm, task, seed) for arm, task, seed in jobs if seed < SEEDS[arm] and (arm, task, seed) not in have)
+    jobs = [
+        (arm, task, seed)
+        for seed in range(max(arm.seeds for arm in ARMS.values()))
+        for task in TASKS
+        for arm in ARMS
+        if seed < ARMS[arm].seeds
+    ]
+    yield from (job for job in jobs if job not in have)
 
 
 def table(runs: list[dict[str, Any]]) -> str:
@@ -154,7 +183,7 @@ def _in_pairs(runs: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> st
 
 def figure(runs: list[dict[str, Any]]) -> go.Figure:
     """Return the curves: each seed thin, the mean thick."""
-    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#009E73", "#CC79A7"), strict=True))
+    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"), strict=True))
     plot = make_subplots(rows=1, cols=len(TASKS), subplot_titles=TASKS, horizontal_spacing=0.08)
     for column, task in enumerate(TASKS, start=1):
         for arm, colour in colours.items():
