@@ -19,6 +19,10 @@ from updates.training import Training, networks, parameters
 __all__ = ["Start", "synthetic_start", "trained_start"]
 
 
+_MANY = 10**12
+"""Returns that count as seen: one rollout moves their deviation no more, and all sides have targets in one unit."""
+
+
 @dataclass(frozen=True)
 class Start:
     """What every side begins with.
@@ -60,11 +64,13 @@ class Start:
 def _start(env: gym.Env[Any, Any], algorithm: TRPO, rollout: Any, held_out: Any, **extra: Any) -> Start:
     state = {key: value for key, value in algorithm.state_dict().items() if key != "_extra_state"}
     modules: dict[str, nn.Module] = {"policy": algorithm.policy, "critic": algorithm.critic}
+    statistics = copy.deepcopy(algorithm.ret_rms)
+    statistics.count = _MANY
     return Start(
         env,
         copy.deepcopy(modules),
         copy.deepcopy(state),
-        copy.deepcopy(algorithm.ret_rms),
+        statistics,
         rollout,
         held_out,
         {**parameters(), **extra},
