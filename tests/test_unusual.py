@@ -38,6 +38,7 @@ from torch.distributions import (
     Normal,
     TanhTransform,
     TransformedDistribution,
+    Weibull,
 )
 
 from trpo_ts import KFAC
@@ -363,6 +364,14 @@ def test_transforms_without_a_divergence_are_refused_before_anything_changes(tra
         update(algorithm, buffer)
     assert same(before, algorithm)
     assert algorithm.ret_rms.count == 0
+
+
+def test_a_divergence_that_is_missing_is_named_after_the_distribution_of_a_component():
+    policy = make_actor_policy()
+    buffer = make_rollout(policy)
+    policy.dist_fn = lambda loc_scale: Independent(Weibull(loc_scale[0].exp(), loc_scale[1]), 1)
+    with pytest.raises(ValueError, match=r"got a Weibull without; .* or register .*register_kl\(Weibull, Weibull\)"):
+        update(make_trpo(policy), buffer)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, TransformedDistribution, kl_divergence
+from torch.distributions import Distribution, Independent, TransformedDistribution, kl_divergence
 from torch.distributions.constraints import Constraint
 
 __all__ = ["check_divergence", "check_joint", "check_possible", "is_discrete"]
@@ -23,6 +23,8 @@ def check_divergence(distribution: Distribution, moved: Distribution) -> None:
     try:
         kl_divergence(distribution, moved)
     except NotImplementedError as error:
+        while isinstance(distribution, Independent):
+            distribution = distribution.base_dist
         name = type(distribution).__name__
         mend = f"register one with torch.distributions.kl.register_kl({name}, {name})"
         if isinstance(distribution, TransformedDistribution):
