@@ -1,6 +1,6 @@
 """The main job on ten seeds.
 
-python benchmarks/point_mass.py            # train, write results/point_mass.json, and the table in README.md
+python benchmarks/point_mass.py            # train, write results/point_mass.json, and table and figure of README.md
 python benchmarks/point_mass.py --table    # the table only, from the committed results
 """
 
@@ -16,12 +16,13 @@ from typing import Any
 import common
 import numpy as np
 
-from trpo_ts.diagnostics import UpdateRecord, load_records
+from trpo_ts.diagnostics import UpdateRecord, learning_figure, load_records
 from trpo_ts.envs import POINT_MASS_BEST_RETURN
 
 SEEDS = range(10)
 STEPS = 400_000
 TARGET = -30.0
+MAX_KL = 0.02  # the example's
 
 
 def run(seed: int) -> dict[str, Any]:
@@ -32,6 +33,9 @@ def run(seed: int) -> dict[str, Any]:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         summary: dict[str, Any] = json.loads(Path(folder, "summary.json").read_text())
         updates = [r for r in load_records(Path(folder, "records.jsonl")) if isinstance(r, UpdateRecord)]
+    if seed == SEEDS[0]:
+        figure = learning_figure(updates, MAX_KL, POINT_MASS_BEST_RETURN, "best controller")
+        common.save_image(figure, "point_mass.png")
     summary["curve"] = [[u.env_steps, None if u.return_mean is None else round(u.return_mean, 3)] for u in updates]
     return summary
 
