@@ -158,7 +158,7 @@ def table(runs: list[dict[str, Any]]) -> str:
             chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
             if not chosen:
                 continue
-            values = np.array([[max(r["returns"]), r["returns"][-1], np.mean(r["returns"])] for r in chosen])
+            values = np.array([_figures(r) for r in chosen])
             rows.append(
                 [task, arm]
                 + [f"{mean:.0f} ± {std:.0f}" for mean, std in zip(values.mean(0), values.std(0), strict=True)]
@@ -166,18 +166,22 @@ def table(runs: list[dict[str, Any]]) -> str:
                 + [f"{np.mean([r['products'] for r in chosen]):.1f}", str(len(chosen))]
             )
     header = ["task", "arm", "largest return", "last return", "mean over training"]
-    header += ["largest, mean less Tianshou's, in pairs", "products per update", "seeds"]
+    header += ["the same less Tianshou's, in pairs", "products per update", "seeds"]
     return common.markdown_table(header, rows)
 
 
+def _figures(one: dict[str, Any]) -> np.ndarray:
+    """Return a run's largest and last return, and its mean over the training."""
+    return np.array([max(one["returns"]), one["returns"][-1], np.mean(one["returns"])])
+
+
 def _in_pairs(runs: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> str:
-    """Return the mean differences by seed of the largest and of the mean return, with standard errors."""
-    baseline = {r["seed"]: np.array(r["returns"]) for r in baselines}
-    pairs = [(np.array(r["returns"]), baseline[r["seed"]]) for r in runs if r["seed"] in baseline]
-    if len(pairs) < 2 or runs == baselines:
+    """Return the mean differences by seed of a run's figures, with standard errors."""
+    baseline = {r["seed"]: _figures(r) for r in baselines}
+    differences = np.array([_figures(r) - baseline[r["seed"]] for r in runs if r["seed"] in baseline])
+    if len(differences) < 2 or runs == baselines:
         return ""
-    differences = np.array([[a.max() - b.max(), a.mean() - b.mean()] for a, b in pairs])
-    errors = differences.std(0, ddof=1) / np.sqrt(len(pairs))
+    errors = differences.std(0, ddof=1) / np.sqrt(len(differences))
     return ", ".join(f"{mean:.0f} ± {error:.0f}" for mean, error in zip(differences.mean(0), errors, strict=True))
 
 
