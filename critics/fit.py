@@ -42,7 +42,8 @@ class CriticFit(Protocol):
     """A way to fit the critic. Any object with this method will do.
 
     One that cannot fit every critic may have a method ``check(task)`` too. It is called with a few rows of a critic's
-    first rollout, before anything is changed, and raises a ``ValueError`` that names the mend.
+    first rollout and the critic in evaluation mode, before anything is changed, and raises a ``ValueError`` that names
+    the mend.
     """
 
     def fit(self, task: CriticTask) -> list[float]:

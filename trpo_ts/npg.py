@@ -272,7 +272,8 @@ class NPG(ActorCriticWithState):
         checked = (self.critic_fit, self.critic)
         if check is not None and self._checked_fit != checked:
             rows = slice(0, min(2, len(values)))
-            check(self._critic_task(batch.critic_obs[rows], values[rows]))
+            with evaluation_mode(self.critic):  # a look must not move the statistics of batch norm
+                check(self._critic_task(batch.critic_obs[rows], values[rows]))
             self._checked_fit = checked
 
     def _fit_critic(self, batch: Any, batch_size: int | None) -> list[float]:
