@@ -77,9 +77,9 @@ class NPG(ActorCriticWithState):
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. Lower follows
         the rollout more closely, and its noise too.
     :param preconditioner: with ``KFAC()`` one product gains about what ten of plain conjugate gradient, which is None,
-        gain on the rollouts of ``docs/benchmarks.md``. The
-        system that is solved, and what the line search demands, stay the same. For solutions that are exact for
-        the rollout, noise and all, take ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
+        gain on the rollouts of ``docs/benchmarks.md``. The system that is solved, and what the line search demands,
+        stay the same. For solutions that are exact for the rollout, noise and all, take
+        ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
     :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically
@@ -249,7 +249,7 @@ class NPG(ActorCriticWithState):
         if self.return_scaling:
             self._observe_returns(returns)
         new_unit = self._return_unit()
-        batch.v_s = values * float(unit / new_unit)
+        batch.v_s = values * (unit / new_unit)
         batch.returns = torch.as_tensor(returns / new_unit).to(values)
         batch.adv = torch.as_tensor(adv).to(values)
         return cast(BatchWithAdvantagesProtocol, batch)
