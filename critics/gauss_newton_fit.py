@@ -15,10 +15,11 @@ from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import FisherMetric
 from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator, damped, weighted_sum
-from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
+from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.kronecker import Moments
 from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
 from trpo_ts.natural_gradient.per_sample import PerSampleGradients, per_sample_gradients
+from trpo_ts.natural_gradient.preconditioner import KroneckerPreconditioner
 from trpo_ts.natural_gradient.rows import row_slices
 from trpo_ts.sequences import sequence_starts
 

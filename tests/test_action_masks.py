@@ -30,9 +30,9 @@ from trpo_ts.envs import FlatAction
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.distributions import fisher_metric
 from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.kfac import KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.natural_gradient.preconditioner import KroneckerPreconditioner
 from trpo_ts.policies import MaskedCategorical, make_policy
 from trpo_ts.policies.masked import MaskedActor, WithoutMask, make_unmasked_trunk
 

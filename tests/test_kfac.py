@@ -19,9 +19,9 @@ from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome, conjugate_
 from trpo_ts.natural_gradient.distributions import FisherMetric, fisher_metric
 from trpo_ts.natural_gradient.fisher import damped
 from trpo_ts.natural_gradient.fused import fused_chains
-from trpo_ts.natural_gradient.kfac import KroneckerPreconditioner
 from trpo_ts.natural_gradient.kronecker import moments_of
 from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.natural_gradient.preconditioner import KroneckerPreconditioner
 from trpo_ts.rollout import ActionDistribution
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from copy import copy
 from typing import Any, cast
 
 import numpy as np
@@ -253,18 +252,6 @@ class NPG(ActorCriticWithState):
         batch.returns = torch.as_tensor(returns / new_unit).to(values)
         batch.adv = torch.as_tensor(adv).to(values)
         return cast(BatchWithAdvantagesProtocol, batch)
-
-    def _return_unit(self) -> float:
-        """Return by what targets are divided: with ``return_scaling`` the deviation of all returns so far."""
-        return float(np.sqrt(self.ret_rms.var + self._eps)) if self.return_scaling else 1.0
-
-    def _observe_returns(self, returns: np.ndarray) -> None:
-        """Add a rollout's returns to the running statistics, unless these would not be finite then."""
-        statistics = copy(self.ret_rms)
-        with np.errstate(over="ignore", invalid="ignore"):
-            statistics.update(returns)
-        if np.isfinite(statistics.mean) and np.isfinite(statistics.var):
-            self.ret_rms = statistics
 
     def _check_fit(self, batch: Any, values: Tensor) -> None:
         """Let the critic's fit look at the first rows, once for a critic."""

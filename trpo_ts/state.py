@@ -1,4 +1,7 @@
-"""The state of an algorithm as plain numbers and tensors, which ``torch.load(weights_only=True)`` reads."""
+"""What an algorithm keeps from update to update, as what ``torch.load(weights_only=True)`` reads.
+
+That is plain numbers and tensors, the statistics of returns among them.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,18 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
         self.ret_rms.count = int(returns["count"])
         for scheduler, scheduler_state in zip(self.lr_schedulers, state["lr_schedulers"], strict=True):
             scheduler.load_state_dict(copy.deepcopy(scheduler_state))
+
+    def _return_unit(self) -> float:
+        """Return by what targets are divided: with ``return_scaling`` the deviation of all returns so far."""
+        return float(np.sqrt(self.ret_rms.var + self._eps)) if self.return_scaling else 1.0
+
+    def _observe_returns(self, returns: np.ndarray) -> None:
+        """Add a rollout's returns to the running statistics, unless these would not be finite then."""
+        statistics = copy.copy(self.ret_rms)
+        with np.errstate(over="ignore", invalid="ignore"):
+            statistics.update(returns)
+        if np.isfinite(statistics.mean) and np.isfinite(statistics.var):
+            self.ret_rms = statistics
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """Return everything that changes a later update, as tensors and plain numbers."""

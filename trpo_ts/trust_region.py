@@ -17,8 +17,9 @@ from torch import Tensor
 
 from trpo_ts.natural_gradient.conjugate_gradient import Solution, SolveOutcome, conjugate_gradient, stable_norm
 from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.kfac import KFAC, KroneckerPreconditioner
+from trpo_ts.natural_gradient.kfac import KFAC
 from trpo_ts.natural_gradient.line_search import Rejection, backtracking_line_search, step_size
+from trpo_ts.natural_gradient.preconditioner import KroneckerPreconditioner
 from trpo_ts.natural_gradient.problem import Linearisation, Point, PolicyProblem
 
 __all__ = ["PolicyStep", "SolverSettings", "StepOutcome", "natural_gradient_step", "trust_region_step"]
