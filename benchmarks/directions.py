@@ -109,24 +109,30 @@ def run(task: str, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return each phase's gains, summed, over those of Tianshou's solver and step; and means of the rest."""
+    """Return, by task and phase, gains, summed, over those of Tianshou's solver and step; and means of the rest."""
 
-    def total(phase: Sequence[int], solver: Solver, key: str) -> float:
-        return sum(row[key] for row in rows if row["updates"] in phase and row["solver"] == solver.name)
+    def total(task: str, phase: Sequence[int], solver: Solver, key: str) -> float:
+        return sum(row[key] for row in _chosen(rows, task, phase, solver))
 
-    def cells(solver: Solver, phase: Sequence[int]) -> Iterator[str]:
+    def cells(task: str, solver: Solver, phase: Sequence[int]) -> Iterator[str]:
         yield " / ".join(
-            f"{total(phase, solver, key) / total(phase, TIANSHOU, unit):.2f}"
+            f"{total(task, phase, solver, key) / total(task, phase, TIANSHOU, unit):.2f}"
             for key, unit in (("per_divergence", "per_divergence"), ("step", "step"), ("full_step", "step"))
         )
-        count = sum(row["updates"] in phase and row["solver"] == solver.name for row in rows)
-        yield f"{total(phase, solver, 'share') / count:.2f}"
-        yield f"{total(phase, solver, 'products') / count:.1f}"
+        count = len(_chosen(rows, task, phase, solver))
+        yield f"{total(task, phase, solver, 'share') / count:.2f}"
+        yield f"{total(task, phase, solver, 'products') / count:.1f}"
 
-    header = ["solver"]
+    header = ["task", "solver"]
     for phase in PHASES:
         header += [f"after {' and '.join(map(str, phase))} updates: gain", "divergence", "products"]
-    return common.markdown_table(header, [[s.name, *(c for p in PHASES for c in cells(s, p))] for s in SOLVERS])
+    tasks = dict.fromkeys(row["task"] for row in rows)
+    lines = [[t, s.name, *(cell for phase in PHASES for cell in cells(t, s, phase))] for t in tasks for s in SOLVERS]
+    return common.markdown_table(header, lines)
+
+
+def _chosen(rows: list[dict[str, Any]], task: str, phase: Sequence[int], solver: Solver) -> list[dict[str, Any]]:
+    return [r for r in rows if r["task"] == task and r["updates"] in phase and r["solver"] == solver.name]
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from tianshou.algorithm.optim import AdamOptimizerFactory, LRSchedulerFactoryLin
 from tianshou.data import Collector, CollectStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
+from updates.units import TianshousUnit
 
 from trpo_ts import KFAC, TRPO
 from trpo_ts.critics import make_critic
@@ -40,17 +41,6 @@ STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
 SOLVER_OF_TIANSHOU = {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1, "cg_tolerance": 0.0}
 CLOSE = {"preconditioner": KFAC(relative_damping=0.0), "cg_tolerance": 0.5}
 RESULTS = common.RESULTS / "learning.jsonl"
-
-
-class TianshousUnit(TRPO):
-    """Divides scaled targets as Tianshou does: by the deviation of the returns before this rollout."""
-
-    def _add_returns_and_advantages(self, *args: Any) -> Any:
-        before = self._return_unit()
-        batch = super()._add_returns_and_advantages(*args)
-        ratio = self._return_unit() / before
-        batch.returns, batch.v_s = batch.returns * ratio, batch.v_s * ratio
-        return batch
 
 
 @dataclass(frozen=True)
@@ -65,6 +55,7 @@ class Arm:
 BASELINE = "Tianshou's settings"
 ARMS = {
     BASELINE: Arm(TianshousUnit, SOLVER_OF_TIANSHOU, 16),
+    "Tianshou's solver": Arm(TRPO, SOLVER_OF_TIANSHOU, 16),
     "defaults": Arm(TRPO, {}, 16),
     "default solver": Arm(TianshousUnit, {}, 16),
     "close solve": Arm(TianshousUnit, CLOSE, 6),
@@ -187,7 +178,7 @@ def _in_pairs(runs: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> st
 
 def figure(runs: list[dict[str, Any]]) -> go.Figure:
     """Return the curves: each seed thin, the mean thick."""
-    colours = dict(zip(ARMS, ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"), strict=True))
+    colours = dict(zip(ARMS, ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"), strict=True))
     plot = make_subplots(rows=1, cols=len(TASKS), subplot_titles=TASKS, horizontal_spacing=0.08)
     for column, task in enumerate(TASKS, start=1):
         for arm, colour in colours.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import numpy as np
 import point_mass
 import pytest
 import reliability
+import return_unit
 import speed
 import torch
 from torch import nn
@@ -67,6 +69,10 @@ def test_critic_tables():
 
 def test_directions_table():
     assert between_markers("docs/benchmarks.md", "directions") == directions.table(common.load("directions")["rows"])
+
+
+def test_return_unit_table():
+    assert between_markers("docs/benchmarks.md", "return-unit") == return_unit.table(common.load("return_unit")["rows"])
 
 
 def test_reliability_table_and_nothing_broke():
@@ -160,8 +166,19 @@ def test_directions_are_judged(monkeypatch):
     for row in rows:
         assert all(math.isfinite(row[key]) for key in ("per_divergence", "step", "full_step", "share"))
     lines = directions.table(rows).splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:]] == [solver.name for solver in directions.SOLVERS]
-    assert lines[2].split("|")[2].split()[:3] == ["1.00", "/", "1.00"]
+    assert [line.split("|")[2].strip() for line in lines[2:]] == [solver.name for solver in directions.SOLVERS]
+    assert lines[2].split("|")[3].split()[:3] == ["1.00", "/", "1.00"]
+
+
+def test_units_of_returns_are_compared(monkeypatch):
+    """All units see the same first rollout; without scaling the statistics are kept, and the critic is in rewards."""
+    monkeypatch.setattr(return_unit, "SAMPLES", 64)
+    monkeypatch.setattr(return_unit, "SHOWN", (1, 2))
+    rows = list(return_unit.run("Pendulum-v1", 0, updates=2))
+    assert [(row["fit"], row["unit"]) for row in rows] == list(product(return_unit.FITS, return_unit.UNITS))
+    assert [row["deviation"][0] for row in rows] == pytest.approx([rows[0]["deviation"][0]] * len(rows))
+    assert len({row["deviation"][1] for row in rows}) == len(rows)
+    assert return_unit.table(rows).count("\n") == 1 + len(rows)
 
 
 def test_the_judged_gain_is_that_of_the_direction():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,7 @@ from tianshou.data import Collector, CollectStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 from tianshou.utils.torch_utils import policy_within_training_step
 
-from trpo_ts import TRPO
+from trpo_ts import TRPO, TRPOTrainingStats
 from trpo_ts.critics import make_critic
 from trpo_ts.policies import make_policy
 
@@ -48,7 +48,8 @@ class Training:
     :param largest: the most transitions of one collection.
     :param seed: of networks, actions and environments.
     :param normalise: whether observations are normalised by running statistics.
-    :param settings: of `TRPO`, where they are not its defaults.
+    :param kind: `TRPO`, or what is derived from it.
+    :param settings: of `TRPO`, where they are neither its defaults nor :func:`parameters`.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class Training:
         *,
         seed: int = 0,
         normalise: bool = True,
+        kind: type[TRPO] = TRPO,
         **settings: Any,
     ) -> None:
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
-        self.algorithm = TRPO(**make_networks(make_env()), **parameters(), **settings)
+        self.algorithm = kind(**make_networks(make_env()), **{**parameters(), **settings})
         envs: Any = DummyVectorEnv([make_env] * N_ENVS)
         envs = VectorEnvNormObs(envs) if normalise else envs
         envs.seed(seed)
@@ -77,7 +79,7 @@ class Training:
             self._collector.collect(n_step=samples)
         return copy.deepcopy(self._collector.buffer)
 
-    def update(self, rollout: VectorReplayBuffer) -> None:
+    def update(self, rollout: VectorReplayBuffer) -> TRPOTrainingStats:
         """Update policy and critic from a rollout."""
         with policy_within_training_step(self.algorithm.policy):
-            self.algorithm.update(rollout, None, 1)
+            return cast(TRPOTrainingStats, self.algorithm.update(rollout, None, 1))
