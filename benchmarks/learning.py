@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import common
@@ -143,21 +144,21 @@ def missing() -> Iterator[tuple[str, str, int]]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """Return means and standard deviations over seeds, and differences in pairs of seeds with their standard errors."""
+    figures = {(r["task"], r["arm"], r["seed"]): _figures(r) for r in runs}
     rows = []
-    for task in TASKS:
-        for arm in ARMS:
-            chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
-            if not chosen:
-                continue
-            values = np.array([_figures(r) for r in chosen])
-            rows.append(
-                [task, arm]
-                + [f"{mean:.0f} ± {std:.0f}" for mean, std in zip(values.mean(0), values.std(0), strict=True)]
-                + [_in_pairs(chosen, [r for r in runs if (r["arm"], r["task"]) == (BASELINE, task)])]
-                + [f"{np.mean([r['products'] for r in chosen]):.1f}", str(len(chosen))]
-            )
+    for task, arm in product(TASKS, ARMS):
+        chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
+        if not chosen:
+            continue
+        values = np.array([_figures(r) for r in chosen])
+        rows.append(
+            [task, arm]
+            + [f"{mean:.0f} ± {std:.0f}" for mean, std in zip(values.mean(0), values.std(0), strict=True)]
+            + [_in_pairs(figures, task, arm, other) for other in (_with_solver_of_tianshou(arm), BASELINE)]
+            + [f"{np.mean([r['products'] for r in chosen]):.1f}", str(len(chosen))]
+        )
     header = ["task", "arm", "largest return", "last return", "mean over training"]
-    header += ["the same less Tianshou's, in pairs", "products per update", "seeds"]
+    header += ["less Tianshou's solver, unit alike", f"less {BASELINE}", "products per update", "seeds"]
     return common.markdown_table(header, rows)
 
 
@@ -166,13 +167,18 @@ def _figures(one: dict[str, Any]) -> np.ndarray:
     return np.array([max(one["returns"]), one["returns"][-1], np.mean(one["returns"])])
 
 
-def _in_pairs(runs: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> str:
-    """Return the mean differences by seed of a run's figures, with standard errors."""
-    baseline = {r["seed"]: _figures(r) for r in baselines}
-    differences = np.array([_figures(r) - baseline[r["seed"]] for r in runs if r["seed"] in baseline])
-    if len(differences) < 2 or runs == baselines:
+def _with_solver_of_tianshou(arm: str) -> str:
+    """Return the arm that differs in the solver alone."""
+    return next(n for n, a in ARMS.items() if a.kind is ARMS[arm].kind and a.settings is SOLVER_OF_TIANSHOU)
+
+
+def _in_pairs(figures: dict[tuple[str, str, int], np.ndarray], task: str, arm: str, other: str) -> str:
+    """Return the mean differences by seed of two arms' figures, with standard errors."""
+    seeds = [s for s in range(ARMS[arm].seeds) if (task, arm, s) in figures and (task, other, s) in figures]
+    if len(seeds) < 2 or arm == other:
         return ""
-    errors = differences.std(0, ddof=1) / np.sqrt(len(differences))
+    differences = np.array([figures[task, arm, s] - figures[task, other, s] for s in seeds])
+    errors = differences.std(0, ddof=1) / np.sqrt(len(seeds))
     return ", ".join(f"{mean:.0f} ± {error:.0f}" for mean, error in zip(differences.mean(0), errors, strict=True))
 
 
