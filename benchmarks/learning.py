@@ -150,7 +150,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
         if not chosen:
             continue
-        values = np.array([_figures(r) for r in chosen])
+        values = np.array([figures[task, arm, r["seed"]] for r in chosen])
         rows.append(
             [task, arm]
             + [f"{mean:.0f} ± {std:.0f}" for mean, std in zip(values.mean(0), values.std(0), strict=True)]
