@@ -26,9 +26,9 @@ from updates.local import Local, batch_of, local
 from updates.training import Training, networks
 
 from trpo_ts import KFAC
-from trpo_ts.natural_gradient.conjugate_gradient import Solution, conjugate_gradient
-from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.problem import Linearisation
+from trpo_ts.solver.conjugate_gradient import Solution, conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
+from trpo_ts.solver.problem import Linearisation
 
 TASKS, SEEDS = ("HalfCheetah-v4", "Walker2d-v4"), (60, 61)
 PHASES = ((30, 100), (300, 550))  # the moments, in updates, as the table sums them

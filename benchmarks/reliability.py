@@ -32,7 +32,7 @@ from reliability_cases import Case, Fault, bits
 from tianshou.data.buffer.buffer_base import MalformedBufferError
 
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint
-from trpo_ts.checkpoints.files import read_file
+from trpo_ts.checkpoints.checkpoint_files import read_file
 from trpo_ts.diagnostics import write_json
 
 CASES = 1000

@@ -9,6 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.recurrent.sequences import sequence_starts
+
 __all__ = ["CriticFit", "CriticTask", "reported"]
 
 
@@ -19,8 +22,8 @@ class CriticTask:
     :param critic: the network, in training mode, from observations to values ``(n, 1)`` or ``(n,)``.
     :param optimizer: the algorithm's optimiser; it holds the parameters that may move: ``own``.
     :param obs: the rollout's observations as tensors, sliceable by row. For a critic with a memory they are
-        :class:`trpo_ts.sequences.SequencedObs`: where a part begins inside a sequence, the critic goes on from the
-        state in which it computed the values, and no derivative flows through the cut.
+        :class:`trpo_ts.recurrent.sequences.SequencedObs`: where a part begins inside a sequence, the critic starts from
+        the state in which it computed the values, and no derivative flows through the cut.
     :param returns: the targets, shape ``(N,)``.
     :param micro_batch_size: the most rows in one pass; None for all.
     """
@@ -36,6 +39,18 @@ class CriticTask:
         """The parameters that the critic does not share with the policy; all others must stay as they are."""
         return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
+    def value_function(self) -> RowFunction:
+        r"""Return the critic's values ``(n, 1)`` or ``(n,)`` for rows of the rollout, as a function of :attr:`own`."""
+        return RowFunction(
+            self.critic,
+            lambda rows: (self.obs[rows],),
+            len(self.returns),
+            starts=sequence_starts(self.obs),
+            micro_batch_size=self.micro_batch_size,
+            only=self.own,
+            record_layers=True,
+        )
+
 
 @runtime_checkable
 class CriticFit(Protocol):
@@ -43,7 +58,7 @@ class CriticFit(Protocol):
 
     One that cannot fit every critic may have a method ``check(task)`` too. It is called with a few rows of a critic's
     first rollout and the critic in evaluation mode, before anything is changed, and raises a ``ValueError`` that names
-    the mend.
+    the fix.
     """
 
     def fit(self, task: CriticTask) -> list[float]:

@@ -3,25 +3,25 @@ r"""The critic's fit as a trust-region Gauss-Newton step (Schulman et al. 2016, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from trpo_ts.checks import check_instance, check_integer, check_real
+from trpo_ts.autodiff.flat_parameters import Trace
+from trpo_ts.autodiff.gauss_newton import GaussNewton
+from trpo_ts.autodiff.per_sample_gradients import PerSampleGradients, per_sample_gradients
+from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.autodiff.rows import row_count
 from trpo_ts.critics.fit import CriticTask, reported
 from trpo_ts.critics.optimizer_fit import OptimizerFit
-from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
-from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator, damped, weighted_sum
-from trpo_ts.natural_gradient.kfac import KFAC
-from trpo_ts.natural_gradient.kronecker import Moments
-from trpo_ts.natural_gradient.parameters import FlatParameters, Trace
-from trpo_ts.natural_gradient.per_sample import PerSampleGradients, per_sample_gradients
-from trpo_ts.natural_gradient.preconditioner import KroneckerPreconditioner
-from trpo_ts.natural_gradient.rows import row_slices
-from trpo_ts.sequences import sequence_starts
+from trpo_ts.distributions.fisher_metric import FisherMetric
+from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
+from trpo_ts.kfac.settings import KFAC
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.solver.linear_operators import LinearOperator, damped, weighted_sum
+from trpo_ts.validation.parameter_values import check_instance, check_integer, check_real
 
 __all__ = ["GaussNewtonFit"]
 
@@ -77,31 +77,32 @@ class GaussNewtonFit:
         :raises ValueError: where one is also reached in another way than as an attribute.
         """
         if task.own:
-            parameters = FlatParameters(task.critic, only=task.own)
+            values = task.value_function()
+            parameters = values.parameters
             with torch.enable_grad():
-                parameters.check_call(parameters.call(parameters.read(), task.obs), "critic")
+                parameters.check_call(values(parameters.read(), slice(0, len(task.returns))), "critic")
 
     def fit(self, task: CriticTask) -> list[float]:
         """Fit as :class:`CriticFit` says; the loss is the one after the last step."""
         if not task.own:  # a frozen critic is measured and left alone
             return OptimizerFit(iterations=0).fit(task)
         problem = _ValueProblem(task)
-        theta, loss = problem.parameters.read(), math.inf
+        theta, loss = problem.values.parameters.read(), math.inf
         for _ in range(self.steps):
             theta, loss = self._step(problem, theta)
-        problem.parameters.write(theta)
+        problem.values.parameters.write(theta)
         return [reported(loss)]
 
     def _step(self, problem: _ValueProblem, theta: Tensor) -> tuple[Tensor, float]:
         """Return the parameters after one step, or the same where none lowers the error, and their error."""
-        model = problem.linearise(theta, self.preconditioner)
+        model = problem.linearise(theta)
         before = model.error
         solution = conjugate_gradient(
             damped(model.product, self.damping),
             -model.gradient,
             max_iterations=self.cg_iters,
             tolerance=_TOLERANCE,
-            preconditioner=self._preconditioner(model.moments, problem.parameters.slices),
+            preconditioner=self._preconditioner(problem.values, model),
         )
         change = solution.curvature - self.damping * float(solution.x.dot(solution.x))  # d^T H d
         if not (math.isfinite(before) and 0.0 < change < math.inf):
@@ -115,20 +116,14 @@ class GaussNewtonFit:
             fraction /= 2.0
         return theta, before
 
-    def _preconditioner(self, moments: Moments | None, slices: Mapping[str, slice]) -> KroneckerPreconditioner | None:
-        if self.preconditioner is None or moments is None or not moments.groups:
+    def _preconditioner(self, values: RowFunction, model: _Linearisation) -> KroneckerPreconditioner | None:
+        kfac, whole = self.preconditioner, model.whole
+        if kfac is None:
             return None
-        return self.preconditioner.at(moments, slices, self.damping)
-
-
-@dataclass(frozen=True)
-class _Linearisation:
-    """The mean squared error, the gradient of its half, the products with H, and what a model of H is made from."""
-
-    error: float
-    gradient: Tensor
-    product: LinearOperator
-    moments: Moments | None
+        if whole is not None and whole.gradients is not None:
+            return kfac.fit_gradients(whole.gradients, values, damping=self.damping)
+        trace = None if whole is None else whole.trace
+        return kfac.fit(values, model.theta, _values_metric, damping=self.damping, whole=trace)
 
 
 @dataclass(frozen=True)
@@ -142,55 +137,66 @@ class _Part:
     gradients: PerSampleGradients | None
 
 
+@dataclass(frozen=True)
+class _Linearisation:
+    """The local model at theta: the mean squared error, the gradient of its half, the products with H.
+
+    ``whole`` is the linearisation of all rows, when that was a single pass.
+    """
+
+    theta: Tensor
+    error: float
+    gradient: Tensor
+    product: LinearOperator
+    whole: _Part | None
+
+
 class _ValueProblem:
     """The mean squared error of the values, as a function of the critic's own parameters."""
 
     def __init__(self, task: CriticTask) -> None:
-        self.parameters = FlatParameters(task.critic, only=task.own)
-        self._task = task
-        count = len(task.returns)
-        self._parts = row_slices(count, task.micro_batch_size, sequence_starts(task.obs))
-        self._weights: list[float] = [(rows.stop - rows.start) / count for rows in self._parts]
+        self.values = task.value_function()
+        self._returns = task.returns
+        self._weights: list[float] = [row_count(rows) / self.values.count for rows in self.values.parts]
 
     def error(self, theta: Tensor) -> float:
         """Return the mean squared error at ``theta``."""
         with torch.no_grad():
             return sum(
-                weight * float((self._values(theta, rows) - self._task.returns[rows]).square().mean())
-                for weight, rows in zip(self._weights, self._parts, strict=True)
+                weight * float((self.values(theta, rows).flatten() - self._returns[rows]).square().mean())
+                for weight, rows in zip(self._weights, self.values.parts, strict=True)
             )
 
-    def linearise(self, theta: Tensor, kfac: KFAC | None) -> _Linearisation:
+    def linearise(self, theta: Tensor) -> _Linearisation:
         """Return the local model at ``theta``."""
         leaf = theta.detach().requires_grad_(True)
         error, gradient, whole = 0.0, torch.zeros_like(theta), None
         products: list[LinearOperator] = []
-        for weight, rows in zip(self._weights, self._parts, strict=True):
+        for weight, rows in zip(self._weights, self.values.parts, strict=True):
             part = self._part(leaf, rows)
             error += weight * float(part.residual.square().mean())
             gradient += weight * part.gradient()
-            if len(self._parts) == 1:
+            if len(self.values.parts) == 1:
                 whole = part
             products.append(self._product(leaf, rows) if whole is None else whole.product)
             del part  # of several, none outlives its turn: the memory of one pass is the most that is taken
-        moments = None if kfac is None else self._moments(leaf, kfac, whole)
-        return _Linearisation(error, gradient, weighted_sum(products, self._weights), moments)
+        return _Linearisation(leaf, error, gradient, weighted_sum(products, self._weights), whole)
 
     def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
         return lambda v: self._part(leaf, rows).product(v)
 
     def _part(self, leaf: Tensor, rows: slice) -> _Part:
+        trace = self.values.trace(leaf, rows)
         with torch.enable_grad():
-            trace = self.parameters.trace(leaf, self._task.obs[rows])
             values = trace.output.flatten()
-            residual = values.detach() - self._task.returns[rows]
+            residual = values.detach() - self._returns[rows]
             count = len(residual)
             gradients = per_sample_gradients(values, trace)
             if gradients is not None:
                 return _Part(
                     residual,
-                    lambda: gradients.transposed_times(residual / count),
-                    lambda v: gradients.transposed_times(gradients.times(v) / count),
+                    lambda: gradients.transposed_times(residual / count),  # J^T (V - R) / n
+                    lambda v: gradients.transposed_times(gradients.times(v) / count),  # J v -> J^T J v / n
                     trace,
                     gradients,
                 )
@@ -198,26 +204,9 @@ class _ValueProblem:
                 _values_metric(values),
                 [leaf],
                 [residual / count],
-                lambda parameters: (self._values(parameters[0], rows),),
+                lambda parameters: (self.values(parameters[0], rows).flatten(),),
             )
             return _Part(residual, lambda: operator.pulled_back[0], operator.of_vector, trace, None)
-
-    def _moments(self, leaf: Tensor, kfac: KFAC, whole: _Part | None) -> Moments | None:
-        if whole is not None and whole.gradients is not None:
-            return kfac.moments_of(whole.gradients)
-        return kfac.moments(
-            len(self._task.returns),
-            lambda rows: self.parameters.trace(leaf, self._task.obs[rows]),
-            _values_metric,
-            device=leaf.device,
-            starts=sequence_starts(self._task.obs),
-            whole=None if whole is None else whole.trace,
-            micro_batch_size=self._task.micro_batch_size,
-        )
-
-    def _values(self, theta: Tensor, rows: slice) -> Tensor:
-        values: Tensor = self.parameters.call(theta, self._task.obs[rows])
-        return values.flatten()
 
 
 def _values_metric(values: Tensor) -> FisherMetric:

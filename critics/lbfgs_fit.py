@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from trpo_ts.checks import check_integer
 from trpo_ts.critics.fit import CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit, accumulate_gradient
+from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["LBFGSFit"]
 

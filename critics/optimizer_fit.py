@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trpo_ts.checks import check_integer
+from trpo_ts.autodiff.rows import row_slices
 from trpo_ts.critics.fit import CriticTask, reported
-from trpo_ts.natural_gradient.rows import row_slices
-from trpo_ts.sequences import sequence_starts
+from trpo_ts.recurrent.sequences import sequence_starts
+from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient"]
 

@@ -1,10 +1,10 @@
 """Policies for Tianshou 2: networks and action distributions for the supported spaces."""
 
-from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
-from trpo_ts.natural_gradient.product import Product
+from trpo_ts.distributions.masked_categorical import MaskedCategorical
+from trpo_ts.distributions.product import Product
 from trpo_ts.policies.factory import make_policy
 from trpo_ts.policies.gaussian import diagonal_gaussian
-from trpo_ts.policies.recurrent import RecurrentActor, make_recurrent_policy
+from trpo_ts.policies.recurrent_policy import RecurrentActor, make_recurrent_policy
 
 __all__ = [
     "MaskedCategorical",

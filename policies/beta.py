@@ -11,9 +11,9 @@ from tianshou.utils.net.common import AbstractContinuousActorProbabilistic, Modu
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from trpo_ts.natural_gradient.sampling import OpenBeta
+from trpo_ts.distributions.samplers import OpenBeta
 from trpo_ts.networks.heads import HEAD_GAIN
-from trpo_ts.networks.layers import inverse_softplus, linear
+from trpo_ts.networks.orthogonal_layers import inverse_softplus, orthogonal_linear
 
 __all__ = ["BetaActor", "beta_distribution"]
 
@@ -50,8 +50,8 @@ class BetaActor(AbstractContinuousActorProbabilistic):
         super().__init__(count)
         self._action_shape = tuple(action_shape)
         self.preprocess = trunk
-        self.alpha = linear(trunk.get_output_dim(), count, HEAD_GAIN)
-        self.beta = linear(trunk.get_output_dim(), count, HEAD_GAIN)
+        self.alpha = orthogonal_linear(trunk.get_output_dim(), count, HEAD_GAIN)
+        self.beta = orthogonal_linear(trunk.get_output_dim(), count, HEAD_GAIN)
         # With equal concentrations c the variance on [-1, 1] is 1 / (2 c + 1).
         concentration = (min(initial_std, _LARGEST_STD) ** -2 - 1.0) / 2.0
         for head in (self.alpha, self.beta):

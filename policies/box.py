@@ -13,11 +13,11 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.utils.net.common import AbstractContinuousActorProbabilistic, ModuleWithVectorOutput
 from torch.distributions import Distribution
 
-from trpo_ts.checks import check_choice, check_integer, check_real
 from trpo_ts.policies.action_map import ActionMap, centred_map, is_bounded, unit_map
 from trpo_ts.policies.beta import BetaActor, beta_distribution
 from trpo_ts.policies.gaussian import GaussianActor, diagonal_gaussian
 from trpo_ts.policies.gsde import StateDependentExploration
+from trpo_ts.validation.parameter_values import check_choice, check_integer, check_real
 
 __all__ = ["BoxPolicy", "BoxSettings", "make_box_policy"]
 

@@ -15,7 +15,7 @@ from tianshou.utils.net.common import ModuleWithVectorOutput
 from torch import Tensor
 from torch.distributions import Categorical, Distribution, Independent
 
-from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
+from trpo_ts.distributions.masked_categorical import MaskedCategorical
 from trpo_ts.policies.masked import make_actor
 
 __all__ = ["CategoricalPolicy", "JointCategorical", "make_categorical_policy"]

@@ -15,7 +15,7 @@ from trpo_ts.envs.flat_action import FlatAction
 from trpo_ts.networks.trunk import trunk_or
 from trpo_ts.policies.box import BoxSettings, make_box_policy
 from trpo_ts.policies.categorical import make_categorical_policy
-from trpo_ts.policies.flat_action import make_flat_action_policy
+from trpo_ts.policies.flat_action_policy import make_flat_action_policy
 from trpo_ts.policies.masked import make_unmasked_trunk
 
 __all__ = ["make_policy"]

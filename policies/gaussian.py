@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from trpo_ts.networks.heads import HEAD_GAIN
-from trpo_ts.networks.layers import inverse_softplus, linear
+from trpo_ts.networks.orthogonal_layers import inverse_softplus, orthogonal_linear
 
 __all__ = ["GaussianActor", "diagonal_gaussian"]
 
@@ -51,7 +51,7 @@ class StateDependentStd(nn.Module):
 
     def __init__(self, inputs: int, count: int, initial_std: float) -> None:
         super().__init__()
-        self.layer = linear(inputs, count, HEAD_GAIN)
+        self.layer = orthogonal_linear(inputs, count, HEAD_GAIN)
         nn.init.constant_(self.layer.bias, inverse_softplus(max(initial_std - _LEAST_STD, _LEAST_STD)))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class GaussianActor(AbstractContinuousActorProbabilistic):
         super().__init__(count)
         self._action_shape = tuple(action_shape)
         self.preprocess = trunk
-        self.mu = linear(inputs, count, HEAD_GAIN)
+        self.mu = orthogonal_linear(inputs, count, HEAD_GAIN)
         self.sigma = (
             StateDependentStd(inputs, count, initial_std) if state_dependent_std else FreeStd(count, initial_std)
         )

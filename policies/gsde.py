@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent
 
-from trpo_ts.natural_gradient.sampling import CorrelatedNormal
+from trpo_ts.distributions.samplers import CorrelatedNormal
 from trpo_ts.networks.heads import HEAD_GAIN
-from trpo_ts.networks.layers import linear
+from trpo_ts.networks.orthogonal_layers import orthogonal_linear
 
 __all__ = ["StateDependentExploration"]
 
@@ -43,7 +43,7 @@ class StateDependentExploration(nn.Module):
         count = math.prod(action_shape)
         self._action_shape = tuple(action_shape)
         self._noise_steps = noise_steps
-        self.mu = linear(inputs, count, HEAD_GAIN)
+        self.mu = orthogonal_linear(inputs, count, HEAD_GAIN)
         self.log_std = nn.Parameter(torch.full((inputs + 1, count), math.log(initial_std)))
         self._noise = torch.empty(0, *self.log_std.shape)
         self._age = 0

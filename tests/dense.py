@@ -10,14 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Bernoulli, Beta, Categorical, Distribution, Independent, MultivariateNormal, Normal
 
-from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import GaussNewton, LinearOperator
-from trpo_ts.natural_gradient.masked_categorical import MaskedCategorical
-from trpo_ts.natural_gradient.problem import PolicyProblem
-from trpo_ts.natural_gradient.product import Product
+from trpo_ts.distributions.fisher_metric import FisherMetric
+from trpo_ts.autodiff.gauss_newton import GaussNewton
+from trpo_ts.solver.linear_operators import LinearOperator
+from trpo_ts.distributions.masked_categorical import MaskedCategorical
+from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.solver.line_search import Evaluation
+from trpo_ts.solver.problem import Point, PolicyProblem
+from trpo_ts.distributions.product import Product
 from trpo_ts.policies.categorical import JointCategorical
 
 Parts = tuple[Tensor, ...]
@@ -364,7 +367,7 @@ class DenseProblem:
             self.adv = torch.randn(len(policy.obs), dtype=torch.float64)
         self.logp_old = behaviour.log_prob(self.act)
         self.ent_coef = settings.get("ent_coef", 0.0)
-        self.problem = PolicyProblem(policy.distribution, policy.theta, act=self.act, adv=self.adv, **settings)
+        self.problem, self.start = problem_of(policy.distribution, policy.theta, act=self.act, adv=self.adv, **settings)
 
     def objective(self, theta: Tensor) -> Tensor:
         distribution = self.policy.distribution(theta)
@@ -375,6 +378,44 @@ class DenseProblem:
     def gradient(self, theta: Tensor) -> Tensor:
         leaf = theta.clone().requires_grad_(True)
         return torch.autograd.grad(self.objective(leaf), leaf)[0]
+
+
+class _Parametrised(nn.Module):
+    """A function of a parameter vector and rows, as a module."""
+
+    def __init__(self, function: Callable[[Tensor, slice | Tensor], Distribution], theta: Tensor) -> None:
+        super().__init__()
+        self.function = function
+        self.theta = nn.Parameter(theta.clone())
+
+    def forward(self, rows: slice | Tensor) -> Distribution:
+        return self.function(self.theta, rows)
+
+
+def problem_of(
+    function: Callable[[Tensor, slice | Tensor], Distribution],
+    theta: Tensor,
+    *,
+    act: Tensor,
+    adv: Tensor,
+    micro_batch_size: int | None = None,
+    starts: Tensor | None = None,
+    **settings: float,
+) -> tuple[PolicyProblem, Point]:
+    """Return the problem of a policy that is a function of ``theta`` and rows, and the point where it starts."""
+    policy = RowFunction(
+        _Parametrised(function, theta),
+        lambda rows: (rows,),
+        len(adv),
+        starts=starts,
+        micro_batch_size=micro_batch_size,
+    )
+    return PolicyProblem.of_rollout(policy, act=act, adv=adv, **settings)
+
+
+def point(theta: Tensor) -> Point:
+    """Return a point at which nothing has been evaluated."""
+    return Point(theta, Evaluation(math.nan, math.nan))
 
 
 def dense(operator: Callable[[Tensor], Tensor], size: int) -> Tensor:

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from trpo_ts.critics import RecurrentCritic
-from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.policies import RecurrentActor
-from trpo_ts.recurrent import RecurrentTrunk, make_cell
-from trpo_ts.rollout import ActionDistribution, evaluation_mode, without_validation
+from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
+from trpo_ts.recurrent.cells import make_cell
+from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.runtime import evaluation_mode, without_validation
 
 WIDTH = 5
 

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from trpo_ts import KFAC, TRPO
 from trpo_ts.critics import make_critic
 from trpo_ts.envs import FlatAction
-from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
-from trpo_ts.natural_gradient.distributions import fisher_metric
-from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.kronecker import moments_of
-from trpo_ts.natural_gradient.parameters import FlatParameters
-from trpo_ts.natural_gradient.preconditioner import KroneckerPreconditioner
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.solver.linear_operators import damped
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 from trpo_ts.policies import MaskedCategorical, make_policy
 from trpo_ts.policies.masked import MaskedActor, WithoutMask, make_unmasked_trunk
 
@@ -199,7 +199,7 @@ def test_fisher_products_and_the_preconditioned_solve_are_those_of_the_valid_act
         expected += rows[valid].mT @ (torch.diag(p) - torch.outer(p, p)) @ rows[valid] / len(logits)
     torch.testing.assert_close(matrix, expected, rtol=1e-9, atol=1e-12)
 
-    moments = moments_of(trace, metric)
+    moments = kronecker_factors(trace, metric)
     (group,) = moments.groups
     assert (group.derivatives[6 + 3] == 0).all() == never  # of the hidden layer's six and the output layer's five
     model = KroneckerPreconditioner(moments, parameters.slices, damping=0.05, inner_iterations=4)

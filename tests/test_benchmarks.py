@@ -28,8 +28,8 @@ from updates.synthetic import SyntheticRollout
 
 from trpo_ts import TRPO
 from trpo_ts.critics import OptimizerFit
-from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
-from trpo_ts.natural_gradient.fisher import damped
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
 
 ROOT = Path(__file__).resolve().parent.parent
 

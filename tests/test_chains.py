@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from dense import gauss_newton_product
 from torch import Tensor, nn
 
-from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fused import fused_chains
-from trpo_ts.natural_gradient.matmul import linear, matmul
-from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.distributions.fisher_metric import FisherMetric
+from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.autodiff.matrix_products import affine, matmul
+from trpo_ts.autodiff.flat_parameters import FlatParameters
 
 
 class Subclass(nn.Linear):
@@ -254,12 +254,12 @@ def test_products_of_every_size_and_layout(rows: int, layout: str, dtype: torch.
     x = {"rows": x[:, :64].contiguous(), "columns": x[:, :64].mT.contiguous().mT, "gaps": x[:, :64]}[layout]
     tolerance = {torch.float32: 2e-5, torch.float64: 1e-12}[dtype]
     wanted = x.double() @ weight.double().mT
-    torch.testing.assert_close(linear(x, weight), wanted.to(dtype), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(affine(x, weight), wanted.to(dtype), rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(
-        linear(x, weight, bias), (wanted + bias.double()).to(dtype), rtol=tolerance, atol=tolerance
+        affine(x, weight, bias), (wanted + bias.double()).to(dtype), rtol=tolerance, atol=tolerance
     )
     torch.testing.assert_close(matmul(x, weight.mT), wanted.to(dtype), rtol=tolerance, atol=tolerance)
-    assert linear(x, weight).dtype == dtype
+    assert affine(x, weight).dtype == dtype
 
 
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
@@ -268,7 +268,7 @@ def test_activations_after_products_of_every_size(activation: str, rows: int):
     torch.manual_seed(2)
     x, weight, bias = torch.randn(rows, 64), torch.randn(60, 64), torch.randn(60)
     wanted = getattr(torch, activation)(x.double() @ weight.double().mT + bias.double())
-    torch.testing.assert_close(linear(x, weight, bias, activation), wanted.float(), rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(affine(x, weight, bias, activation), wanted.float(), rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-6, 1e-3, 1.0])
@@ -277,7 +277,7 @@ def test_small_values_of_tanh_keep_all_their_digits(rows: int, scale: float):
     torch.manual_seed(2)
     x, weight = scale * torch.rand(rows, 1), torch.rand(60, 1)
     wanted = torch.tanh(x.double() @ weight.double().mT)
-    torch.testing.assert_close(linear(x, weight, None, "tanh").double(), wanted, rtol=5e-7, atol=0.0)
+    torch.testing.assert_close(affine(x, weight, None, "tanh").double(), wanted, rtol=5e-7, atol=0.0)
 
 
 @pytest.mark.parametrize("activation", ["none", "tanh", "sigmoid", "relu"])
@@ -286,6 +286,6 @@ def test_what_is_not_finite_stays_so(activation: str, rows: int):
     torch.manual_seed(2)
     x, weight = torch.randn(rows, 64), torch.randn(60, 64)
     weight[7] = float("nan")
-    y = linear(x, weight, torch.zeros(60), activation)
+    y = affine(x, weight, torch.zeros(60), activation)
     assert y[:, 7].isnan().all()
     assert y.isfinite().sum() == rows * 59

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from runs import bits, make_run
 
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint, save_checkpoint
-from trpo_ts.checkpoints.files import VERSION, read_file, write_file
+from trpo_ts.checkpoints.checkpoint_files import VERSION, read_file, write_file
 from trpo_ts.checkpoints.generators import generator_states
 
 HEADER = 52

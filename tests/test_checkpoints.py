@@ -23,7 +23,7 @@ from tianshou.env import SubprocVectorEnv
 
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint, save_checkpoint
 from trpo_ts.checkpoints.environments import environment_state, set_environment_state
-from trpo_ts.checkpoints.files import read_file, write_file
+from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
 from trpo_ts.checkpoints.generators import generator_states, set_generator_states
 from trpo_ts.checkpoints.packing import pack, unpack
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
+from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 
 NO_NUMBERS: list[Any] = [
     math.nan,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome, conjugate_gradient, stable_norm
+from trpo_ts.solver.conjugate_gradient import SolveOutcome, conjugate_gradient, stable_norm
 
 
 class Counted:

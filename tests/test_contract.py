@@ -34,7 +34,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from trpo_ts import NPG
-from trpo_ts.trust_region import StepOutcome
+from trpo_ts.solver.outcomes import StepOutcome
 
 
 def assert_finite(stats: object) -> None:

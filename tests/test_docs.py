@@ -14,7 +14,7 @@ import tianshou.algorithm
 from tianshou.trainer import OnPolicyTrainerParams
 
 from trpo_ts import KFAC, TRPO, TRPOTrainingStats
-from trpo_ts.trust_region import StepOutcome
+from trpo_ts.solver.outcomes import StepOutcome
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]

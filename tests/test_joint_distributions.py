@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Beta, Categorical, Distribution, Gamma, Independent, Normal, kl_divergence
 
-from trpo_ts.natural_gradient.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
-from trpo_ts.natural_gradient.distributions import fisher_metric, frozen
-from trpo_ts.natural_gradient.surrogate import action_std_terms, entropy_terms, kl_terms
+from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.distributions.constants import frozen
+from trpo_ts.solver.surrogate import action_std_terms, entropy_terms
+from trpo_ts.solver.divergence import kl_terms
 from trpo_ts.policies import MaskedCategorical, Product
 from trpo_ts.policies.categorical import JointCategorical
 

@@ -15,14 +15,14 @@ from torch.distributions import Independent, Normal
 
 from trpo_ts import KFAC
 from trpo_ts.critics import GaussNewtonFit
-from trpo_ts.natural_gradient.conjugate_gradient import SolveOutcome, conjugate_gradient
-from trpo_ts.natural_gradient.distributions import FisherMetric, fisher_metric
-from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.fused import fused_chains
-from trpo_ts.natural_gradient.kronecker import moments_of
-from trpo_ts.natural_gradient.parameters import FlatParameters
-from trpo_ts.natural_gradient.preconditioner import KroneckerPreconditioner
-from trpo_ts.rollout import ActionDistribution
+from trpo_ts.solver.conjugate_gradient import SolveOutcome, conjugate_gradient
+from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric
+from trpo_ts.solver.linear_operators import damped
+from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
+from trpo_ts.action_distribution import ActionDistribution
 
 
 def traced(module: nn.Module, *args, metric_of=fisher_metric):
@@ -38,7 +38,7 @@ def identity_metric(output: Tensor) -> FisherMetric:
 
 def model_of(parameters, trace, metric, damping, inner_iterations=4) -> KroneckerPreconditioner:
     return KroneckerPreconditioner(
-        moments_of(trace, metric), parameters.slices, damping=damping, inner_iterations=inner_iterations
+        kronecker_factors(trace, metric), parameters.slices, damping=damping, inner_iterations=inner_iterations
     )
 
 
@@ -65,7 +65,7 @@ def test_blocks_are_products_of_the_second_moments():
     torch.manual_seed(0)
     network = Mlp((OBS_DIM, 4, 2)).double()
     parameters, theta, trace, metric = traced(network, obs_of(30), metric_of=identity_metric)
-    moments = moments_of(trace, metric)
+    moments = kronecker_factors(trace, metric)
     (group,) = moments.groups
     assert group.shapes == ((4, OBS_DIM + 1), (2, 5))
     ones = torch.ones(30, 1, dtype=torch.float64)
@@ -100,7 +100,7 @@ def test_free_standard_deviation_has_its_exact_diagonal():
     torch.manual_seed(2)
     policy = make_actor_policy(hidden=(5,), dtype=torch.float64)
     _, _, trace, metric = traced(ActionDistribution(policy), obs_of(10), Batch())
-    (diagonal,) = moments_of(trace, metric).diagonal.values()
+    (diagonal,) = kronecker_factors(trace, metric).diagonal.values()
     torch.testing.assert_close(diagonal, torch.full((2,), 2.0, dtype=torch.float64))
 
 
@@ -189,7 +189,7 @@ def test_convolutions_are_matrices_over_patches():
         (rows,) = call.rows(output - layer.bias.detach().view(1, -1, 1, 1))
         weight = layer.weight.detach().reshape(layer.weight.shape[0], -1)
         torch.testing.assert_close(rows.inputs @ weight.T, rows.derivatives)
-    names = [group.names for group in moments_of(trace, metric).groups]
+    names = [group.names for group in kronecker_factors(trace, metric).groups]
     assert names == [("first.",), ("second.",), ("head.",)]  # 9, 4 and 1 rows per sample
 
 
@@ -316,7 +316,7 @@ def test_global_generator_is_left_alone():
     policy = make_actor_policy(actor=Actor(Mlp((OBS_DIM, 4, 2)), -0.5))
     _, _, trace, metric = traced(ActionDistribution(policy), obs_of(10).float(), Batch())
     state = torch.get_rng_state()
-    moments_of(trace, metric)
+    kronecker_factors(trace, metric)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -341,7 +341,7 @@ def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_syste
     torch.manual_seed(3)
     policy = make_actor_policy(hidden=(5, 4), dtype=torch.float64)
     parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(50), Batch())
-    moments, slices = moments_of(trace, metric, coupled=coupled), parameters.slices
+    moments, slices = kronecker_factors(trace, metric, coupled=coupled), parameters.slices
     undamped = KroneckerPreconditioner(moments, slices, damping=0.0, inner_iterations=1)
     (std,) = (slices[name] for name in moments.diagonal)
     diagonal = dense(undamped.multiply, theta.numel()).diagonal()
@@ -363,7 +363,7 @@ def test_a_model_that_is_damped_more_leads_to_the_same_solution_by_way_of_direct
     exact = torch.linalg.solve(dense(operator, theta.numel()), b)
     mean_curvature = []
     for relative in (0.0, 1.0, 10.0):
-        model = KFAC(relative_damping=relative).at(moments_of(trace, metric), parameters.slices, 0.01)
+        model = KFAC(relative_damping=relative).at(kronecker_factors(trace, metric), parameters.slices, 0.01)
         x = conjugate_gradient(operator, b, max_iterations=400, tolerance=1e-13, preconditioner=model).x
         torch.testing.assert_close(x, exact, rtol=1e-6, atol=1e-8)
         first = conjugate_gradient(operator, b, max_iterations=1, preconditioner=model).x
@@ -376,11 +376,11 @@ def test_a_fused_chain_has_the_moments_of_its_layers():
     network = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 2)).double()
     obs = obs_of(40)
     _, _, trace, metric = traced(network, obs, metric_of=identity_metric)
-    wanted = moments_of(trace, metric)
+    wanted = kronecker_factors(trace, metric)
     with fused_chains(network):
         _, _, trace, metric = traced(network, obs, metric_of=identity_metric)
         assert len(trace.layers) == 1
-        found = moments_of(trace, metric)
+        found = kronecker_factors(trace, metric)
     assert [group.names for group in found.groups] == [group.names for group in wanted.groups]
     for a, b in zip(found.groups, wanted.groups, strict=True):
         torch.testing.assert_close(a.inputs, b.inputs)
@@ -501,7 +501,7 @@ def test_the_model_has_a_pass_of_its_own_only_in_large_rollouts(length: int, own
 def test_layers_that_are_not_coupled_stand_in_groups_of_their_own():
     network = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 2)).double()
     parameters, theta, trace, metric = traced(network, obs_of(40), metric_of=identity_metric)
-    coupled, alone = moments_of(trace, metric), moments_of(trace, metric, coupled=False)
+    coupled, alone = kronecker_factors(trace, metric), kronecker_factors(trace, metric, coupled=False)
     assert [group.names for group in alone.groups] == [("0.",), ("2.",)]
     both = [
         KroneckerPreconditioner(moments, parameters.slices, damping=0.1, inner_iterations=1)

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trpo_ts.natural_gradient.line_search import (
-    Evaluation,
-    LineSearchResult,
-    Rejection,
-    backtracking_line_search,
-    step_size,
-)
+from trpo_ts.solver.line_search import Evaluation, LineSearchResult, Rejection, backtracking_line_search
+from trpo_ts.solver.step_size import step_size
 
 START = Evaluation(objective=1.0, kl=0.0)
 GOOD = Evaluation(objective=2.0, kl=0.05)

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 
 from trpo_ts.critics import make_critic
 from trpo_ts.envs import TupleToDictObservation
-from trpo_ts.natural_gradient.distributions import fisher_metric
-from trpo_ts.natural_gradient.kronecker import moments_of
-from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.networks import make_trunk
 from trpo_ts.networks.encoders import make_encoder
 from trpo_ts.networks.images import channel_axis
 from trpo_ts.policies import make_policy
-from trpo_ts.rollout import ActionDistribution
+from trpo_ts.action_distribution import ActionDistribution
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 
@@ -189,7 +189,7 @@ def test_an_image_policy_is_modelled_layer_by_layer():
     images = torch.as_tensor(np.random.default_rng(0).integers(0, 256, (5, *space.shape), dtype=np.uint8))
     parameters = FlatParameters(ActionDistribution(policy))
     trace = parameters.trace(parameters.read().requires_grad_(True), images, Batch())
-    moments = moments_of(trace, fisher_metric(trace.output))
+    moments = kronecker_factors(trace, fisher_metric(trace.output))
     layers = [name for group in moments.groups for name in group.names]
     assert len(layers) == 2 + 2 + 1  # convolutions, hidden layers, mean
     assert len(moments.diagonal) == 1  # the standard deviation

@@ -32,15 +32,16 @@ from torch.func import functional_call
 
 from trpo_ts import KFAC
 from trpo_ts.critics import make_recurrent_critic
-from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
-from trpo_ts.natural_gradient.distributions import fisher_metric
-from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.kronecker import moments_of
-from trpo_ts.natural_gradient.parameters import FlatParameters
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.solver.linear_operators import damped
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.policies import make_recurrent_policy
-from trpo_ts.recurrent import GRU, LSTM, RecurrentTrunk, make_cell
-from trpo_ts.rollout import ActionDistribution
-from trpo_ts.sequences import Sequences
+from trpo_ts.recurrent.cells import GRU, LSTM, make_cell
+from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
+from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.recurrent.sequences import Sequences
 
 CELLS = ("gru", "lstm")
 PRECISION = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -314,7 +315,7 @@ def test_kfacs_factors_of_the_cell_serve_the_solve_better_than_a_diagonal(cell: 
         a, slices = damped(model.fisher, 0.01), FlatParameters(ActionDistribution(algorithm.policy)).slices
         trace = problem._trace(theta.clone().requires_grad_(True), slice(0, problem.count))
         outside = [call for call in trace.layers if ".cell." not in call.name]
-        diagonal = moments_of(dataclasses.replace(trace, layers=outside), fisher_metric(trace.output))
+        diagonal = kronecker_factors(dataclasses.replace(trace, layers=outside), fisher_metric(trace.output))
         names = [name for group in model.moments.groups for name in group.names]
         assert sum(".cell." in name for name in names) == 2
         preconditioners = [KFAC().at(m, slices, 0.01) for m in (model.moments, diagonal)]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trpo_ts.natural_gradient.rows import evenly_spaced, row_slices
+from trpo_ts.autodiff.rows import evenly_spaced, row_slices
 
 CPU = torch.device("cpu")
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=20)

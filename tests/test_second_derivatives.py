@@ -24,11 +24,11 @@ from rollouts import (
 from torch import Tensor, nn
 
 from trpo_ts.critics import GaussNewtonFit
-from trpo_ts.natural_gradient.distributions import FisherMetric
-from trpo_ts.natural_gradient.fisher import GaussNewton, NoSecondDerivativeError
-from trpo_ts.natural_gradient.kronecker import moments_of
-from trpo_ts.natural_gradient.parameters import FlatParameters
-from trpo_ts.rollout import twice_differentiable
+from trpo_ts.distributions.fisher_metric import FisherMetric
+from trpo_ts.autodiff.gauss_newton import GaussNewton, NoSecondDerivativeError
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.runtime import twice_differentiable
 
 
 class Attention(nn.Module):
@@ -136,7 +136,7 @@ def test_the_model_has_the_mean_of_a_diagonal_that_it_cannot_probe():
     parameters = FlatParameters(network)
     theta = parameters.read().requires_grad_(True)
     trace = parameters.trace(theta, x)
-    moments = moments_of(trace, FisherMetric((trace.output,), tuple, tuple))
+    moments = kronecker_factors(trace, FisherMetric((trace.output,), tuple, tuple))
     (diagonal,) = moments.diagonal.values()
     # The derivative in the scale is w cos(a s) a, with a the first layer's output.
     first = network.first(x)

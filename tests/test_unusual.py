@@ -43,7 +43,7 @@ from torch.distributions import (
 
 from trpo_ts import KFAC
 from trpo_ts.critics import GaussNewtonFit
-from trpo_ts.natural_gradient.fused import fused_chains
+from trpo_ts.autodiff.fused_chains import fused_chains
 from trpo_ts.policies import make_policy
 
 

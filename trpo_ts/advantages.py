@@ -1,19 +1,48 @@
-r"""Advantages: their normalisation, the reuse of values along a trajectory, and how good the values were.
-
-Generalised advantage estimation itself (Schulman et al. 2016, arXiv:1506.02438, equation 16) is Tianshou's
-compiled loop, which masks terminations and cuts at truncations and at the rollout's end.
-"""
+r"""Advantages :math:`A`: generalised advantage estimation and normalisation."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from tianshou.data import Batch
+from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
+from tianshou.data import ReplayBuffer
+from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
 
-__all__ = ["continues", "explained_variance", "normalised"]
+__all__ = ["generalised_advantages", "normalised"]
+
+
+def generalised_advantages(
+    batch: RolloutBatchProtocol,
+    buffer: ReplayBuffer,
+    indices: np.ndarray,
+    *,
+    values: np.ndarray,
+    next_values: np.ndarray,
+    gamma: float,
+    gae_lambda: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Return advantages and returns of a rollout, both of shape ``(N,)``, in units of reward.
+
+    .. math::
+        \delta_t = r_t + \gamma (1 - d_t) V(s_{t+1}) - V(s_t), \qquad
+        A_t = \delta_t + \gamma \lambda (1 - e_t) A_{t+1}, \qquad R_t = A_t + V(s_t)
+
+    Schulman et al. 2016, arXiv:1506.02438, equation 16. :math:`d_t` is 1 where the episode terminated; :math:`e_t` is 1
+    there too, and where the episode was truncated or the rollout ends. The loop is Tianshou's compiled one.
+
+    :param batch: Tianshou's batch, for rewards.
+    :param buffer: the buffer it is from, for the ends of episodes.
+    :param indices: where in the buffer.
+    :param values: V(s), shape ``(N,)``.
+    :param next_values: V(s') of the next observations, shape ``(N,)``.
+    :param gamma: the discount factor.
+    :param gae_lambda: :math:`\lambda`.
+    """
+    returns, advantages = OnPolicyAlgorithm.compute_episodic_return(
+        batch, buffer, indices, next_values, values, gamma=gamma, gae_lambda=gae_lambda
+    )
+    return advantages, returns
 
 
 def normalised(adv: Tensor) -> Tensor:
@@ -29,34 +58,3 @@ def normalised(adv: Tensor) -> Tensor:
     centred = scaled - scaled.mean()
     std = scaled.std()
     return torch.zeros_like(adv) if std <= 4 * torch.finfo(adv.dtype).eps else centred / std
-
-
-def explained_variance(values: Tensor, returns: Tensor) -> float:
-    r"""Return :math:`1 - \mathrm{Var}[R - V] / \mathrm{Var}[R]`; 0.0 where the returns do not vary or overflow."""
-    rounding = torch.finfo(returns.dtype).eps * float(returns.abs().max())
-    values, returns = values.double(), returns.double()
-    total = float(returns.var(correction=0))
-    if not total > rounding * rounding:
-        return 0.0
-    share = float((returns - values).var(correction=0)) / total
-    return 1.0 - share if np.isfinite(share) else 0.0
-
-
-def continues(obs: Any, obs_next: Any) -> np.ndarray:
-    """Return where a row's next observation is the following row's observation, bit for bit; shape ``(N,)``.
-
-    There V(s') need not be computed again. Comparing the observations themselves needs no knowledge of how the
-    buffer lays out its environments. Rows of any other kind of observation are taken not to continue.
-
-    :param obs: observations as a tensor ``(N, ...)`` or nested batches of such.
-    :param obs_next: the next observations, likewise.
-    """
-    if isinstance(obs, Batch) and isinstance(obs_next, Batch) and len(obs.get_keys()) > 0:
-        parts = [continues(item, obs_next.get(key)) for key, item in obs.items()]
-        return np.asarray(np.logical_and.reduce(parts))
-    same = np.zeros(len(obs), dtype=bool)
-    if isinstance(obs, Tensor) and isinstance(obs_next, Tensor) and obs.shape == obs_next.shape:
-        equal = obs_next[:-1] == obs[1:]
-        others = tuple(range(1, equal.dim()))
-        same[:-1] = (equal.all(dim=others) if others else equal).cpu().numpy()
-    return same

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -10,39 +10,32 @@ import torch
 from tianshou.algorithm.algorithm_base import TrainingStats
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import OptimizerFactory
-from tianshou.data import ReplayBuffer
+from tianshou.data import Batch, ReplayBuffer
 from tianshou.data.types import BatchWithAdvantagesProtocol, RolloutBatchProtocol
 from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
-from trpo_ts.advantages import explained_variance, normalised
-from trpo_ts.checks import check_bool, check_instance, check_integer, check_real
+from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.advantages import generalised_advantages, normalised
+from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
-from trpo_ts.critics.recurrent import RecurrentCritic
-from trpo_ts.natural_gradient.fused import fused_chains
-from trpo_ts.natural_gradient.kfac import KFAC
-from trpo_ts.natural_gradient.parameters import FlatParameters, Trace, check_trainable
-from trpo_ts.natural_gradient.problem import Point, PolicyProblem
-from trpo_ts.natural_gradient.rows import Rows
-from trpo_ts.policy_checks import PolicyCheck
-from trpo_ts.replay import policy_sequences, replayed_values
-from trpo_ts.rollout import (
-    ActionDistribution,
-    as_tensors,
-    check_finite,
-    evaluation_mode,
-    policy_inputs,
-    restored_modes,
-    rollout_values,
-    twice_differentiable,
-    without_validation,
-)
+from trpo_ts.kfac.settings import KFAC
+from trpo_ts.recurrent.replay import policy_sequences
+from trpo_ts.returns import explained_variance, including, return_unit
+from trpo_ts.rollout import Observations, Rollout, Transitions
+from trpo_ts.runtime import evaluation_mode, update_context
+from trpo_ts.solver.problem import Point, PolicyProblem
+from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, SolverSettings, fixed_step, natural_gradient
 from trpo_ts.state import ActorCriticWithState
+from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
-from trpo_ts.trust_region import PolicyStep, SolverSettings, natural_gradient_step
+from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
+from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
+from trpo_ts.validation.policy_checks import PolicyCheck
+from trpo_ts.validation.rollout_checks import check_finite
+from trpo_ts.validation.trainable_parameters import check_trainable
 
 __all__ = ["NPG"]
 
@@ -75,15 +68,14 @@ class NPG(ActorCriticWithState):
         the plain gradient; typically 0.01-0.1.
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. Lower follows
         the rollout more closely, and its noise too.
-    :param preconditioner: with ``KFAC()`` one product gains about what ten of plain conjugate gradient, which is None,
-        gain on the rollouts of ``docs/benchmarks.md``. The system that is solved, and what the line search demands,
-        stay the same. For solutions that are exact for the rollout, noise and all, take
-        ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
+    :param preconditioner: ``KFAC()`` needs one product where plain conjugate gradient (None) needs about ten
+        (``docs/benchmarks.md``). The system that is solved and the line search stay the same. For solutions that are
+        exact for the rollout, noise included, take ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
     :param ent_coef: :math:`\beta` >= 0, the weight of the policy's mean entropy in the objective; typically
         0-0.01.
-    :param critic_fit: how the critic is fitted; None is the documented way, ``optim_critic_iters`` steps of
+    :param critic_fit: how the critic is fitted; None takes Tianshou's documented ``optim_critic_iters`` steps of
         ``optim``. See :mod:`trpo_ts.critics` for others; they do not read ``optim_critic_iters`` and ``batch_size``.
     :param micro_batch_size: rows per pass in the update, >= 1, None for all at once. Bounds the update's memory
         and changes nothing else, but with several passes each Fisher product repeats the forward pass.
@@ -142,7 +134,7 @@ class NPG(ActorCriticWithState):
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
-        self._check = PolicyCheck()
+        self._check_policy = PolicyCheck()
         self._checked_fit: tuple[Any, ...] = ()
 
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
@@ -159,149 +151,133 @@ class NPG(ActorCriticWithState):
         check_integer("repeat", repeat, 1)
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        with restored_modes(self), without_validation(), twice_differentiable(self), fused_chains(self):
+        with update_context(self):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
-        check_finite(batch)
-        check_trainable(self.policy.parameters())  # before statistics change
-        parameter = next(self.policy.parameters())
-        batch.obs = as_tensors(batch.obs, parameter.device, parameter.dtype)
-        batch.obs_next = as_tensors(batch.obs_next, parameter.device, parameter.dtype)
-        batch.act = as_tensors(batch.act, parameter.device, parameter.dtype)
-        batch.sequences = policy_sequences(self.policy, batch, buffer, indices)
-        self._check(self.policy, batch, ent_coef=self.ent_coef, micro_batch_size=self.micro_batch_size)
-        batch = self._add_returns_and_advantages(batch, buffer, indices)
-        batch.adv = batch.adv.to(parameter.device, parameter.dtype)
-        if self.advantage_normalization:
-            batch.adv = normalised(batch.adv)
-        return batch
+        check_finite(cast(Batch, batch))
+        transitions = self._transitions(batch, buffer, indices)
+        self._check_policy(self.policy, transitions, ent_coef=self.ent_coef, micro_batch_size=self.micro_batch_size)
+        return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]
         self, batch: BatchWithAdvantagesProtocol, batch_size: int | None, repeat: int
     ) -> NPGTrainingStats:
+        r"""Take the policy's steps and fit the critic (arXiv:1502.05477, algorithm 1 with appendix C).
+
+        A step that was not accepted is not tried again: the problem has not changed. The critic gets all its fits.
+        """
+        rollout = rollout_of(batch)
+        steps: list[PolicyStep] = []
+        vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
         with evaluation_mode(self.policy):
-            parameters = FlatParameters(ActionDistribution(self.policy))
-            problem = self._policy_problem(batch, parameters)
-            solver = SolverSettings(
-                self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner, parameters.slices
-            )
-            point = problem.start
-            steps: list[PolicyStep] = []
-            vf_losses: list[float] = []
+            policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
+            problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
-                    steps.append(self._policy_step(problem, point, solver))
-                    point = steps[-1].end
-                    if steps[-1].accepted:
-                        parameters.write(point.theta)
-                vf_losses += self._fit_critic(batch, batch_size)
-            return self._training_stats(batch, steps, vf_losses)
+                    x = natural_gradient(problem, problem.linearise(point), self._solver)  # (F + cI) x = g
+                    step = self._policy_step(problem, point, x)  # theta + alpha x, for TRPO with KL <= delta
+                    policy.parameters.write(step.end.theta)
+                    steps.append(step)
+                    point = step.end
+                vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
+        return self._training_stats(rollout, steps, vf_losses)
 
-    def _policy_step(self, problem: PolicyProblem, start: Point, solver: SolverSettings) -> PolicyStep:
-        return natural_gradient_step(problem, start, solver=solver, trust_region_size=self.trust_region_size)
+    def _policy_step(self, problem: PolicyProblem, start: Point, direction: NaturalGradient) -> PolicyStep:
+        return fixed_step(problem, start, direction, factor=self.trust_region_size)
 
-    def _policy_problem(self, batch: Any, parameters: FlatParameters) -> PolicyProblem:
-        def distribution_at(theta: Tensor, rows: Rows) -> Distribution:
-            return cast(Distribution, parameters.call(theta, *policy_inputs(batch, rows)))
+    @property
+    def _solver(self) -> SolverSettings:
+        return SolverSettings(self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner)
 
-        def trace_at(theta: Tensor, rows: Rows) -> Trace:
-            return parameters.trace(theta, *policy_inputs(batch, rows))
-
-        return PolicyProblem(
-            distribution_at,
-            parameters.read(),
-            act=batch.act,
-            adv=batch.adv,
-            ent_coef=self.ent_coef,
+    def _policy_of(self, rollout: Rollout) -> RowFunction:
+        kfac = self.preconditioner
+        return RowFunction(
+            ActionDistribution(self.policy),
+            rollout.policy_inputs,
+            len(rollout),
+            starts=rollout.starts,
             micro_batch_size=self.micro_batch_size,
-            fisher_subsampling=self.fisher_subsampling,
-            trace=trace_at,
-            kfac=self.preconditioner,
-            starts=None if batch.sequences is None else batch.sequences.starts,
+            record_layers=kfac is not None and kfac.shares_pass(len(rollout)),
         )
 
-    def _add_returns_and_advantages(
-        self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
-    ) -> BatchWithAdvantagesProtocol:
-        if isinstance(self.critic, RecurrentCritic):
-            batch.critic_obs, values, next_values = replayed_values(
-                self.critic, batch, buffer, indices, self.max_batchsize
-            )
-        else:
-            batch.critic_obs = batch.obs
-            values, next_values = rollout_values(self.critic, batch.obs, batch.obs_next, self.max_batchsize)
-        self._check_fit(batch, values)
+    def _problem(self, policy: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
+        return PolicyProblem.of_rollout(
+            policy,
+            act=rollout.act,
+            adv=rollout.adv,
+            ent_coef=self.ent_coef,
+            fisher_subsampling=self.fisher_subsampling,
+        )
+
+    def _transitions(self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray) -> Transitions:
+        dtype, device = check_trainable(self.policy.parameters())
+        transitions = Transitions.of_batch(batch, buffer, indices, device=device, dtype=dtype)
+        return transitions.with_sequences(policy_sequences(self.policy, batch.get("policy", Batch()), transitions.ends))
+
+    def _rollout(
+        self, transitions: Transitions, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
+    ) -> Rollout:
+        """Estimate advantages and returns, and update the statistics of returns."""
+        critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
+        self._check_fit(critic_obs, values)
         unit = self._return_unit()  # that of the targets which the critic was last fitted to
-        returns, adv = self.compute_episodic_return(
+        advantages, returns = generalised_advantages(
             batch,
             buffer,
             indices,
-            next_values.cpu().numpy() * unit,
-            values.cpu().numpy() * unit,
+            values=values.cpu().numpy() * unit,
+            next_values=next_values.cpu().numpy() * unit,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
         if self.return_scaling:
-            self._observe_returns(returns)
+            self.ret_rms = including(self.ret_rms, returns)
         new_unit = self._return_unit()
-        batch.v_s = values * (unit / new_unit)
-        batch.returns = torch.as_tensor(returns / new_unit).to(values)
-        batch.adv = torch.as_tensor(adv).to(values)
-        return cast(BatchWithAdvantagesProtocol, batch)
+        parameter = next(self.policy.parameters())
+        adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)
+        return Rollout(
+            **vars(transitions),
+            adv=normalised(adv) if self.advantage_normalization else adv,
+            returns=torch.as_tensor(returns / new_unit).to(values),
+            values=values * (unit / new_unit),
+            critic_obs=critic_obs,
+        )
 
-    def _check_fit(self, batch: Any, values: Tensor) -> None:
+    def _return_unit(self) -> float:
+        return return_unit(self.ret_rms) if self.return_scaling else 1.0
+
+    def _check_fit(self, critic_obs: Observations, values: Tensor) -> None:
         """Let the critic's fit look at the first rows, once for a critic."""
         check: Callable[[CriticTask], None] | None = getattr(self.critic_fit, "check", None)
         checked = (self.critic_fit, self.critic)
         if check is not None and self._checked_fit != checked:
             rows = slice(0, min(2, len(values)))
             with evaluation_mode(self.critic):  # a look must not move the statistics of batch norm
-                check(self._critic_task(batch.critic_obs[rows], values[rows]))
+                check(self._critic_task(critic_obs[rows], values[rows]))
             self._checked_fit = checked
 
-    def _fit_critic(self, batch: Any, batch_size: int | None) -> list[float]:
+    def _fit_critic(self, rollout: Rollout, batch_size: int | None) -> list[float]:
         fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
-        return fit.fit(self._critic_task(batch.critic_obs, batch.returns))
+        return fit.fit(self._critic_task(rollout.critic_obs, rollout.returns))
 
-    def _critic_task(self, obs: Any, returns: Tensor) -> CriticTask:
-        return CriticTask(self.critic, self.optim._optim, obs, returns, self.micro_batch_size)
+    def _critic_task(self, obs: Observations, returns: Tensor) -> CriticTask:
+        return CriticTask(self.critic, torch_optimizer(self.optim), obs, returns, self.micro_batch_size)
 
-    def _training_stats(
-        self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]
-    ) -> NPGTrainingStats:
-        return NPGTrainingStats(**self._stats_fields(batch, steps, vf_losses))
+    def _training_stats(self, rollout: Rollout, steps: list[PolicyStep], vf_losses: list[float]) -> NPGTrainingStats:
+        return NPGTrainingStats(**self._stats_fields(rollout, steps, vf_losses))
 
-    def _stats_fields(
-        self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]
-    ) -> dict[str, Any]:
+    def _stats_fields(self, rollout: Rollout, steps: list[PolicyStep], vf_losses: list[float]) -> dict[str, Any]:
         return {
             **policy_step_fields(steps),
             "vf_loss": summary(vf_losses),
-            "explained_variance": explained_variance(batch.v_s, batch.returns),
+            "explained_variance": explained_variance(rollout.values, rollout.returns),
         }
 
     def _create_optimizer(
         self, module: nn.Module, factory: OptimizerFactory, max_grad_norm: float | None = None
     ) -> ActorCriticWithState.Optimizer:
-        return super()._create_optimizer(_OwnParameters(module, self.policy), factory, max_grad_norm)
-
-
-class _OwnParameters(nn.Module):
-    """The critic as its optimiser shall see it: without the parameters that the policy uses."""
-
-    def __init__(self, critic: nn.Module, policy: nn.Module) -> None:
-        super().__init__()
-        policy_parameters = set(map(id, policy.parameters()))
-        self._own = [p for p in critic.parameters() if id(p) not in policy_parameters]
-        if not self._own:
-            raise ValueError(
-                "critic must have parameters of its own, got none: all of them belong to the policy; "
-                "give it a value head"
-            )
-
-    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        return iter(self._own)
+        return super()._create_optimizer(OwnParameters(module, self.policy), factory, max_grad_norm)

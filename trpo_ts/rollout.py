@@ -1,66 +1,114 @@
-"""From a rollout in Tianshou's batch to tensors: checks, conversion, values, action distributions."""
+r"""The rollout of one update as typed tensors: a sample of the behaviour policy's states and actions.
+
+The states are distributed as :math:`\rho_{\theta_{old}}`, the state visitation distribution (arXiv:1502.05477, section
+2): each is drawn by following the policy (section 5.1, "single path").
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
-from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-from tianshou.data import Batch
-from torch import Tensor, nn
-from torch.backends import cuda, cudnn
-from torch.distributions import Distribution
+from tianshou.data import Batch, ReplayBuffer
+from tianshou.data.types import RolloutBatchProtocol
+from torch import Tensor
 
-from trpo_ts.advantages import continues
-from trpo_ts.natural_gradient.rows import Rows, row_slices
-from trpo_ts.sequences import Sequences
+from trpo_ts.autodiff.rows import Rows
+from trpo_ts.recurrent.sequences import Sequences
 
-__all__ = [
-    "ActionDistribution",
-    "as_tensors",
-    "check_finite",
-    "evaluation_mode",
-    "policy_inputs",
-    "restored_modes",
-    "rollout_values",
-    "rows_of",
-    "state_values",
-    "twice_differentiable",
-    "without_validation",
-]
+__all__ = ["Rollout", "Transitions", "as_tensors"]
+
+Observations = Any
+"""A tensor ``(N, ...)``, a nested ``Batch`` of such, or what a network of the user's takes; sliceable by row."""
 
 
-def check_finite(batch: Any) -> None:
-    """Check that observations, actions and rewards of a rollout are finite.
+@dataclass(frozen=True, kw_only=True)
+class Transitions:
+    """What was recorded, row by row.
 
-    :raises ValueError: naming the field, how many rows are affected and the first of them.
+    :param obs: observations.
+    :param obs_next: the observations that followed.
+    :param act: actions, shape ``(N, ...)``.
+    :param info: the environments' infos, as NumPy arrays; empty where an environment gives none.
+    :param ends: whether a row is the last of an episode, or of what the rollout holds of it, boolean, shape ``(N,)``.
+    :param unfinished: whether a row is the last of an episode that goes past the rollout, boolean, shape ``(N,)``.
+    :param env: the number of the environment, shape ``(N,)``.
+    :param sequences: for a policy with a memory, how it went through the rows; None for one without.
     """
-    for field in ("obs", "obs_next", "act", "rew"):
-        for path, array in _leaves(batch.get(field), field):
-            if array.dtype.kind != "f":
-                continue
-            entries = np.isfinite(array)
-            if not entries.all():
-                finite = entries.reshape(len(array), -1).all(axis=1)
-                first = int(np.argmin(finite))
-                raise ValueError(
-                    f"batch.{path} must be finite, got {array[first].tolist()!r} in row {first} "
-                    f"({int((~finite).sum())} of {len(finite)} rows); nothing was updated: "
-                    "look for the environment or wrapper that produces it"
-                )
+
+    obs: Observations
+    obs_next: Observations
+    act: Tensor
+    info: Batch
+    ends: np.ndarray
+    unfinished: np.ndarray
+    env: np.ndarray
+    sequences: Sequences | None = None
+
+    def __len__(self) -> int:
+        """Return the number of rows, N."""
+        return len(self.act)
+
+    @property
+    def starts(self) -> Tensor | None:
+        """Where the policy's sequences begin; None where each row is independent of the others."""
+        return None if self.sequences is None else self.sequences.starts
+
+    def with_sequences(self, sequences: Sequences | None) -> Transitions:
+        """Return the transitions of a policy that went through them in these sequences."""
+        return replace(self, sequences=sequences)
+
+    def policy_inputs(self, rows: Rows) -> tuple[Observations, Batch, Sequences | None]:
+        """Return the arguments of :class:`trpo_ts.action_distribution.ActionDistribution` for some rows."""
+        sequences = None if self.sequences is None else self.sequences[rows]
+        return self.obs[rows], _rows_of_info(self.info, rows), sequences
+
+    @classmethod
+    def of_batch(
+        cls,
+        batch: RolloutBatchProtocol,
+        buffer: ReplayBuffer,
+        indices: np.ndarray,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Transitions:
+        """Return the transitions of Tianshou's batch.
+
+        :param batch: the batch.
+        :param buffer: the buffer it is from.
+        :param indices: where in the buffer, shape ``(N,)``.
+        :param device: the policy's.
+        :param dtype: the policy's floating dtype.
+        """
+        unfinished = np.isin(indices, buffer.unfinished_index())
+        return cls(
+            obs=as_tensors(batch.obs, device, dtype),
+            obs_next=as_tensors(batch.obs_next, device, dtype),
+            act=as_tensors(batch.act, device, dtype),
+            info=cast(Batch, batch.info),
+            ends=batch.terminated | batch.truncated | unfinished,
+            unfinished=unfinished,
+            env=np.searchsorted(buffer.subbuffer_edges, indices, side="right") - 1,
+        )
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
-    if isinstance(value, Batch):
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}")
-    elif isinstance(value, np.ndarray):
-        yield path, value
-    elif isinstance(value, Tensor):
-        yield path, value.detach().cpu().numpy()
+@dataclass(frozen=True, kw_only=True)
+class Rollout(Transitions):
+    """The transitions, and what the critic makes of them.
+
+    :param adv: advantages as the objective takes them, shape ``(N,)``.
+    :param returns: the critic's targets, in its unit, shape ``(N,)``.
+    :param values: V(s) before the critic's fit, in the same unit, shape ``(N,)``.
+    :param critic_obs: the observations as the critic takes them.
+    """
+
+    adv: Tensor
+    returns: Tensor
+    values: Tensor
+    critic_obs: Observations
 
 
 def as_tensors(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
@@ -78,137 +126,8 @@ def as_tensors(value: Any, device: torch.device, dtype: torch.dtype) -> Any:
     return value
 
 
-def rows_of(info: Batch, rows: slice | Tensor) -> Batch:
-    """Return rows of the environments' infos, which are NumPy arrays, and empty where an environment gives none."""
+def _rows_of_info(info: Batch, rows: Rows) -> Batch:
+    """Return rows of the infos, which are NumPy arrays, and empty where an environment gives none."""
     if len(info.get_keys()) == 0:
         return info
     return info[rows.cpu().numpy() if isinstance(rows, Tensor) else rows]
-
-
-def policy_inputs(batch: Any, rows: Rows) -> tuple[Any, Batch, Sequences | None]:
-    """Return the arguments of :class:`ActionDistribution` for rows of the rollout."""
-    sequences = None if batch.sequences is None else batch.sequences[rows]
-    return batch.obs[rows], rows_of(batch.info, rows), sequences
-
-
-def state_values(critic: nn.Module, obs: Any, count: int, max_batchsize: int) -> Tensor:
-    """Return the critic's values V(s) of ``count`` observations, shape ``(count,)``, without a graph.
-
-    :raises ValueError: when the critic returns anything but one value per observation.
-    """
-    parts = []
-    with torch.no_grad(), evaluation_mode(critic):
-        for rows in row_slices(count, max_batchsize):
-            value = critic(obs[rows])
-            length = rows.stop - rows.start
-            if not isinstance(value, Tensor) or value.numel() != length:
-                got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-                raise ValueError(
-                    f"critic must return one value per observation, got {got} for {length} observations; "
-                    "its output must have shape (N, 1) or (N,)"
-                )
-            parts.append(value.detach().flatten())
-    return torch.cat(parts)
-
-
-def rollout_values(critic: nn.Module, obs: Any, obs_next: Any, max_batchsize: int) -> tuple[Tensor, Tensor]:
-    """Return V(s) and V(s') of each row, both of shape ``(N,)``, from observations and next observations.
-
-    :raises ValueError: see :func:`state_values`.
-    """
-    reused = continues(obs, obs_next)
-    others = np.flatnonzero(~reused)
-    with evaluation_mode(critic):
-        values = state_values(critic, obs, len(reused), max_batchsize)
-        next_values = values.roll(-1)
-        next_values[others] = state_values(critic, obs_next[others], len(others), max_batchsize)
-    return values, next_values
-
-
-class ActionDistribution(nn.Module):
-    r"""The policy as a map from observations to action distributions, :math:`s \mapsto \pi(\cdot|s)`.
-
-    Tianshou's ``policy(batch)`` also draws an action; this does not, and leaves the random generators alone.
-    """
-
-    def __init__(self, policy: ProbabilisticActorPolicy) -> None:
-        super().__init__()
-        self.policy = policy
-        self._samples = type(policy).forward is not ProbabilisticActorPolicy.forward
-
-    def forward(self, obs: Any, info: Any, state: Any = None) -> Distribution:
-        """Return the action distributions for ``obs``, with the rollout's ``info`` for policies that read it.
-
-        A policy with a memory takes ``obs`` up from ``state``, the rows' :class:`trpo_ts.sequences.Sequences`.
-        """
-        if self._samples:  # a policy with its own forward pass decides there what its distribution is
-            with torch.random.fork_rng():
-                return cast(Distribution, self.policy(Batch(obs=obs, info=info), state).dist)
-        dist_input, _ = self.policy.actor(obs, state=state, info=info)
-        return self.policy.dist_fn(dist_input)
-
-
-@contextmanager
-def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and every submodule back into its own mode afterwards."""
-    with restored_modes(module) as training:
-        # Setting a mode is slow, and within an update the policy mostly is in evaluation mode already.
-        if training:
-            module.eval()
-        yield
-
-
-@contextmanager
-def restored_modes(module: nn.Module) -> Iterator[bool]:
-    """Give every submodule its own training mode back afterwards, and say whether any is in training mode."""
-    modes = [(submodule, submodule.training) for submodule in module.modules()]
-    try:
-        yield any(training for _, training in modes)
-    finally:
-        for submodule, training in modes:
-            if submodule.training != training:
-                submodule.training = training
-
-
-_ATTENTION = (
-    (cuda.math_sdp_enabled, cuda.enable_math_sdp, True),
-    (cuda.flash_sdp_enabled, cuda.enable_flash_sdp, False),
-    (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, False),
-    (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False),
-)
-"""Torch's switches of attention's kernels, on all devices, and how they must stand for second derivatives.
-
-``torch.nn.attention.sdpa_kernel`` turns the same ones, in a hundred times the time.
-"""
-
-
-@contextmanager
-def twice_differentiable(*networks: nn.Module) -> Iterator[None]:
-    """Choose the kernels that can be differentiated twice, for attention and for recurrent layers.
-
-    The fused ones have no second derivative, which exact products with the Fisher matrix take.
-    """
-    recurrent = any(isinstance(module, nn.RNNBase) for network in networks for module in network.modules())
-    before = [is_enabled() for is_enabled, _, _ in _ATTENTION]
-    try:
-        for _, enable, wanted in _ATTENTION:
-            enable(wanted)
-        with cudnn.flags(enabled=False) if recurrent and cudnn.enabled else nullcontext():
-            yield
-    finally:
-        for (_, enable, _), enabled in zip(_ATTENTION, before, strict=True):
-            enable(enabled)
-
-
-@contextmanager
-def without_validation() -> Iterator[None]:
-    """Switch off the argument checks of torch's distributions.
-
-    They take time in every pass, and raise where an update has to turn down a candidate quietly.
-    """
-    before = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)

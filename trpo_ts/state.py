@@ -45,18 +45,6 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
         for scheduler, scheduler_state in zip(self.lr_schedulers, state["lr_schedulers"], strict=True):
             scheduler.load_state_dict(copy.deepcopy(scheduler_state))
 
-    def _return_unit(self) -> float:
-        """Return by what targets are divided: with ``return_scaling`` the deviation of all returns so far."""
-        return float(np.sqrt(self.ret_rms.var + self._eps)) if self.return_scaling else 1.0
-
-    def _observe_returns(self, returns: np.ndarray) -> None:
-        """Add a rollout's returns to the running statistics, unless these would not be finite then."""
-        statistics = copy.copy(self.ret_rms)
-        with np.errstate(over="ignore", invalid="ignore"):
-            statistics.update(returns)
-        if np.isfinite(statistics.mean) and np.isfinite(statistics.var):
-            self.ret_rms = statistics
-
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
         """Return everything that changes a later update, as tensors and plain numbers."""
         state = super().state_dict(*args, destination=destination, prefix=prefix, keep_vars=keep_vars)
@@ -78,7 +66,7 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
                 "save algorithm.state_dict(), not the policy's"
             )
         before = copy.deepcopy(self.state_dict())
-        # The optimiser would otherwise go on in the caller's own moment tensors.
+        # The optimiser would otherwise keep updating the caller's own moment tensors.
         state = {
             **state_dict,
             self._STATE_DICT_KEY_OPTIMIZERS: copy.deepcopy(state_dict[self._STATE_DICT_KEY_OPTIMIZERS]),

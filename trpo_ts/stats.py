@@ -10,8 +10,8 @@ from tianshou.algorithm.modelfree import npg as tianshou_npg
 from tianshou.algorithm.modelfree import trpo as tianshou_trpo
 from tianshou.data import SequenceSummaryStats
 
-from trpo_ts.natural_gradient.conjugate_gradient import stable_norm
-from trpo_ts.trust_region import PolicyStep
+from trpo_ts.solver.conjugate_gradient import stable_norm
+from trpo_ts.solver.trust_region import PolicyStep
 
 __all__ = ["NPGTrainingStats", "TRPOTrainingStats", "policy_step_fields", "summary"]
 
@@ -48,7 +48,7 @@ class NPGTrainingStats(tianshou_npg.NPGTrainingStats):
     accepted: float = 0.0
     """1.0 when the update moved the policy, else 0.0."""
     outcome: int = 0
-    """Code of the first policy step's outcome, see :class:`trpo_ts.trust_region.StepOutcome`; 0 is accepted."""
+    """Code of the first policy step's outcome, see :class:`trpo_ts.solver.outcomes.StepOutcome`; 0 is accepted."""
     policy_std: float | None = None
     """Mean standard deviation of the actions; None for distributions without one."""
 
@@ -68,13 +68,13 @@ class TRPOTrainingStats(NPGTrainingStats, tianshou_trpo.TRPOTrainingStats):
 def policy_step_fields(steps: Sequence[PolicyStep]) -> dict[str, Any]:
     """Return the fields of :class:`NPGTrainingStats` that the policy steps of one update determine."""
     end = steps[-1].end.evaluation
-    solutions = [step.solution for step in steps]
+    solutions = [step.direction.solution for step in steps]
     return {
         "actor_loss": summary([_finite(-step.end.evaluation.objective) for step in steps]),
-        "kl": SequenceSummaryStats.from_single_value(_finite(end.kl)),
+        "kl": SequenceSummaryStats.from_single_value(_finite(steps[-1].kl)),
         "surrogate_improvement": sum(step.improvement for step in steps),
         "expected_improvement": _finite(sum(step.expected_improvement for step in steps)),
-        "gradient_norm": _mean([_finite(stable_norm(step.gradient)) for step in steps]),
+        "gradient_norm": _mean([_finite(stable_norm(step.direction.gradient)) for step in steps]),
         "cg_iterations": _mean([solution.iterations for solution in solutions]),
         "cg_residual": _mean([_finite(solution.relative_residual) for solution in solutions]),
         "accepted": float(steps[0].accepted),

@@ -6,18 +6,18 @@ from typing import Any
 
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import OptimizerFactory
-from tianshou.data.types import BatchWithAdvantagesProtocol
 from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
 from torch import nn
 
-from trpo_ts.checks import check_bool, check_integer, check_real
 from trpo_ts.critics.fit import CriticFit
-from trpo_ts.natural_gradient.kfac import KFAC
-from trpo_ts.natural_gradient.problem import Point, PolicyProblem
+from trpo_ts.kfac.settings import KFAC
 from trpo_ts.npg import NPG
+from trpo_ts.rollout import Rollout
+from trpo_ts.solver.problem import Point, PolicyProblem
+from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, trust_region_step
 from trpo_ts.stats import TRPOTrainingStats, summary
-from trpo_ts.trust_region import PolicyStep, SolverSettings, trust_region_step
+from trpo_ts.validation.parameter_values import check_bool, check_integer, check_real
 
 __all__ = ["TRPO"]
 
@@ -92,21 +92,19 @@ class TRPO(NPG):
         self.backtrack_coeff = check_real("backtrack_coeff", backtrack_coeff, 0.0, 1.0, low_open=True, high_open=True)
         self.max_backtracks = check_integer("max_backtracks", max_backtracks, 1)
 
-    def _policy_step(self, problem: PolicyProblem, start: Point, solver: SolverSettings) -> PolicyStep:
+    def _policy_step(self, problem: PolicyProblem, start: Point, direction: NaturalGradient) -> PolicyStep:
         return trust_region_step(
             problem,
             start,
-            solver=solver,
+            direction,
             max_kl=self.max_kl,
             backtrack_coeff=self.backtrack_coeff,
             max_backtracks=self.max_backtracks,
             full_budget=self.full_budget,
         )
 
-    def _training_stats(
-        self, batch: BatchWithAdvantagesProtocol, steps: list[PolicyStep], vf_losses: list[float]
-    ) -> TRPOTrainingStats:
-        fields: dict[str, Any] = self._stats_fields(batch, steps, vf_losses)
+    def _training_stats(self, rollout: Rollout, steps: list[PolicyStep], vf_losses: list[float]) -> TRPOTrainingStats:
+        fields: dict[str, Any] = self._stats_fields(rollout, steps, vf_losses)
         return TRPOTrainingStats(
             **fields,
             step_size=summary([step.step_size for step in steps]),

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from trpo_ts import KFAC, TRPO
-from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
-from trpo_ts.natural_gradient.fisher import damped
-from trpo_ts.natural_gradient.parameters import FlatParameters
-from trpo_ts.rollout import ActionDistribution
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.action_distribution import ActionDistribution
 from updates.local import batch_of, local
 from updates.start import Start
 

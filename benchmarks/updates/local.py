@@ -12,10 +12,11 @@ from typing import Any
 from tianshou.data import ReplayBuffer
 
 from trpo_ts import TRPO
-from trpo_ts.natural_gradient.fused import fused_chains
-from trpo_ts.natural_gradient.parameters import FlatParameters
-from trpo_ts.natural_gradient.problem import Linearisation
-from trpo_ts.rollout import ActionDistribution, without_validation
+from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.solver.problem import Linearisation
+from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.runtime import without_validation
 
 __all__ = ["Local", "batch_of", "local"]
 

@@ -13,14 +13,14 @@ from tianshou.data import BaseCollector
 from tianshou.env import BaseVectorEnv
 from tianshou.trainer import OnPolicyTrainer
 
-from trpo_ts.checkpoints.collectors import (
+from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
+from trpo_ts.checkpoints.collector_state import (
     check_collector_state,
     collector_state,
     observation_statistics,
     set_collector_state,
     set_observation_statistics,
 )
-from trpo_ts.checkpoints.files import read_file, write_file
 from trpo_ts.checkpoints.generators import generator_states, set_generator_states
 from trpo_ts.checkpoints.packing import pack, unpack
 from trpo_ts.checkpoints.progress import progress_of, set_progress

@@ -12,11 +12,11 @@ from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
 from tianshou.data import CollectStats, EpochStats
 from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
 
+from trpo_ts.atomic_write import TEMPORARY_SUFFIX
 from trpo_ts.checkpoints.checkpoint import learner_state, load_checkpoint, save_checkpoint
-from trpo_ts.checkpoints.files import read_file, write_file
+from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
 from trpo_ts.checkpoints.progress import best_of, set_best
-from trpo_ts.checks import check_integer
-from trpo_ts.files import TEMPORARY_SUFFIX
+from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["ResumableTrainer"]
 

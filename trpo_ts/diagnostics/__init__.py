@@ -25,8 +25,8 @@ __all__ = [
 ]
 
 from trpo_ts.diagnostics.figures import learning_figure, policy_snapshot_figure, rollout_figure
-from trpo_ts.diagnostics.files import write_json
 from trpo_ts.diagnostics.recorder import TrainingRecorder
 from trpo_ts.diagnostics.records import EvaluationRecord, PolicySnapshot, Record, RolloutRecord, UpdateRecord
 from trpo_ts.diagnostics.report import write_report
 from trpo_ts.diagnostics.storage import load_records, save_records
+from trpo_ts.diagnostics.text_files import write_json

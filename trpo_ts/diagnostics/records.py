@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from trpo_ts.checks import check_integer, check_real
-from trpo_ts.diagnostics.sequences import as_matrix, as_names, as_numbers
+from trpo_ts.diagnostics.coercion import as_matrix, as_names, as_numbers
+from trpo_ts.validation.parameter_values import check_integer, check_real
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from trpo_ts.diagnostics.files import atomic_write_text
+from trpo_ts.diagnostics.text_files import atomic_write_text
 
 # Everything is inline, and the page may load nothing else: not even a figure's own link to an image.
 _POLICY = (

@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trpo_ts.diagnostics.files import atomic_write_text
 from trpo_ts.diagnostics.records import EvaluationRecord, PolicySnapshot, Record, RolloutRecord, UpdateRecord
+from trpo_ts.diagnostics.text_files import atomic_write_text
 
 _KINDS: dict[str, type[Record]] = {
     "update": UpdateRecord,

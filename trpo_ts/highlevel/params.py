@@ -16,12 +16,12 @@ from tianshou.highlevel.params.algorithm_params import ParamTransformerData
 from tianshou.highlevel.params.lr_scheduler import LRSchedulerFactoryFactory
 from tianshou.highlevel.params.optim import OptimizerFactoryFactory
 
-from trpo_ts.checks import check_bool, check_instance, check_real
 from trpo_ts.critics import make_critic
 from trpo_ts.critics.fit import CriticFit
-from trpo_ts.natural_gradient.kfac import KFAC
+from trpo_ts.kfac.settings import KFAC
 from trpo_ts.npg import NPG
 from trpo_ts.policies import make_policy
+from trpo_ts.validation.parameter_values import check_bool, check_instance, check_real
 
 __all__ = ["NPGParams", "TRPOParams", "check_params"]
 

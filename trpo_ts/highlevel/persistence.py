@@ -18,7 +18,7 @@ from tianshou.highlevel.persistence import Persistence, PersistEvent, PolicyPers
 from tianshou.highlevel.world import World
 from tianshou.utils import RunningMeanStd
 
-from trpo_ts.files import atomic_write
+from trpo_ts.atomic_write import atomic_write
 from trpo_ts.state import plain
 
 __all__ = ["StatePersistence"]

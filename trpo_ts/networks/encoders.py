@@ -13,8 +13,8 @@ from tianshou.data import Batch
 from torch import Tensor, nn
 
 from trpo_ts.networks.images import ImageEncoder, channel_axis
-from trpo_ts.networks.layers import linear
 from trpo_ts.networks.numbers import Encoder, OneHotEncoder, VectorEncoder
+from trpo_ts.networks.orthogonal_layers import orthogonal_linear
 
 __all__ = ["DictEncoder", "make_encoder"]
 
@@ -84,7 +84,7 @@ class _Narrowed(Encoder):
     def __init__(self, image: ImageEncoder, width: int, activation: type[nn.Module]) -> None:
         super().__init__(width)
         self.image = image
-        self.layer = nn.Sequential(linear(image.output_dim, width), activation())
+        self.layer = nn.Sequential(orthogonal_linear(image.output_dim, width), activation())
 
     def forward(self, obs: Any, like: Tensor) -> Tensor:
         features: Tensor = self.layer(self.image(obs, like))

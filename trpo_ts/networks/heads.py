@@ -7,12 +7,12 @@ from typing import Any
 from tianshou.utils.net.common import AbstractDiscreteActor, ModuleWithVectorOutput
 from torch import Tensor
 
-from trpo_ts.networks.layers import linear
+from trpo_ts.networks.orthogonal_layers import orthogonal_linear
 
 __all__ = ["HEAD_GAIN", "LinearActor"]
 
 HEAD_GAIN = 0.01
-"""The gain of a policy's output layer; see :func:`trpo_ts.networks.layers.linear`."""
+"""The gain of a policy's output layer; see :func:`trpo_ts.networks.orthogonal_layers.orthogonal_linear`."""
 
 
 class LinearActor(AbstractDiscreteActor):
@@ -25,7 +25,7 @@ class LinearActor(AbstractDiscreteActor):
     def __init__(self, trunk: ModuleWithVectorOutput, outputs: int) -> None:
         super().__init__(outputs)
         self.preprocess = trunk
-        self.last = linear(trunk.get_output_dim(), outputs, HEAD_GAIN)
+        self.last = orthogonal_linear(trunk.get_output_dim(), outputs, HEAD_GAIN)
 
     def get_preprocess_net(self) -> ModuleWithVectorOutput:
         """Return the trunk."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from trpo_ts.networks.layers import convolution
 from trpo_ts.networks.numbers import Encoder, UnitScale
+from trpo_ts.networks.orthogonal_layers import orthogonal_convolution
 
 __all__ = ["ImageEncoder", "channel_axis"]
 
@@ -58,7 +58,7 @@ class ImageEncoder(Encoder):
             *(
                 module
                 for (inputs, outputs), (_, kernel, stride) in pairs
-                for module in (convolution(inputs, outputs, kernel, stride), activation())
+                for module in (orthogonal_convolution(inputs, outputs, kernel, stride), activation())
             )
         )
 

@@ -10,10 +10,10 @@ from gymnasium import spaces
 from tianshou.utils.net.common import ModuleWithVectorOutput
 from torch import Tensor, nn
 
-from trpo_ts.checks import check_bool, check_instance, check_integer
 from trpo_ts.networks.encoders import make_encoder
-from trpo_ts.networks.layers import linear
 from trpo_ts.networks.numbers import Encoder
+from trpo_ts.networks.orthogonal_layers import orthogonal_linear
+from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer
 
 __all__ = ["Trunk", "make_trunk", "trunk_or"]
 
@@ -35,7 +35,7 @@ class Trunk(ModuleWithVectorOutput):
         layers: list[nn.Module] = []
         inputs = encoder.output_dim
         for width in map(int, hidden_sizes):
-            layers += [linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), activation()]
+            layers += [orthogonal_linear(inputs, width), *([nn.LayerNorm(width)] if layer_norm else []), activation()]
             inputs = width
         self.layers = nn.Sequential(*layers)
 

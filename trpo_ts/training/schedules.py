@@ -8,7 +8,7 @@ import torch
 from tianshou.algorithm.optim import LRSchedulerFactory
 from torch.optim.lr_scheduler import LinearLR, LRScheduler
 
-from trpo_ts.checks import check_integer, check_real
+from trpo_ts.validation.parameter_values import check_integer, check_real
 
 __all__ = ["LinearDecay"]
 

@@ -1,0 +1,152 @@
+"""The trainable parameters of a module seen as one vector, and the module as a function of that vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trpo_ts.autodiff.layer_calls import LayerCall, recorded_layers
+from trpo_ts.validation.trainable_parameters import check_trainable
+
+__all__ = ["FlatParameters", "Trace", "unflattened"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An evaluation of a module, with what flowed through it.
+
+    :param theta: the parameter vector, shape ``(P,)``.
+    :param output: what the module returned.
+    :param parts: the views of ``theta`` that replaced its parameters, by name.
+    :param layers: the calls of its linear and convolutional layers; empty where they were not recorded.
+    """
+
+    theta: Tensor
+    output: Any
+    parts: dict[str, Tensor]
+    layers: list[LayerCall]
+
+    def has_samples(self, count: int) -> bool:
+        """Whether the first dimension of each layer's output seems to be that of ``count`` samples."""
+        return all(len(call.shape) > 1 and call.shape[0] == count for call in self.layers)
+
+
+class FlatParameters:
+    r"""The vector :math:`\theta` of a module's trainable parameters.
+
+    :meth:`call` evaluates the module at any :math:`\theta` without touching the module, so that derivatives are
+    taken with respect to one leaf and a candidate of the line search never overwrites the network. Parameters
+    with ``requires_grad=False`` are constants; parameters that the output does not use get a zero gradient.
+
+    :param module: the module; its parameters must share one device and one floating dtype.
+    :param only: the parameters that may move, when not all of the module's; the others are constants.
+    :raises ValueError: when there is no trainable parameter, or their devices or dtypes differ.
+    """
+
+    def __init__(self, module: nn.Module, only: Iterable[nn.Parameter] | None = None) -> None:
+        self._module = module
+        chosen = None if only is None else set(map(id, only))
+        self._parameters = {
+            name: p for name, p in module.named_parameters() if p.requires_grad and (chosen is None or id(p) in chosen)
+        }
+        self.dtype, self.device = check_trainable(self._parameters.values())
+        names = {id(p): name for name, p in self._parameters.items()}
+        # Where each parameter is looked up: more than one place where modules share it.
+        self._places: list[tuple[dict[str, Any], str, str]] = [
+            (submodule._parameters, key, names[id(p)])
+            for submodule in module.modules()
+            for key, p in submodule._parameters.items()
+            if id(p) in names
+        ]
+
+    def read(self) -> Tensor:
+        """Return a copy of the current parameters, shape ``(P,)``."""
+        return torch.cat([p.detach().reshape(-1) for p in self._parameters.values()])
+
+    def write(self, theta: Tensor) -> None:
+        """Set the module's parameters to ``theta``, shape ``(P,)``."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(self._parameters.values()), list(self.unflatten(theta).values()))
+
+    def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
+        """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
+        return unflattened(theta, self._parameters)
+
+    @property
+    def slices(self) -> dict[str, slice]:
+        """Where each parameter stands in the vector, by name."""
+        ends = list(accumulate(p.numel() for p in self._parameters.values()))
+        return {
+            name: slice(end - p.numel(), end) for (name, p), end in zip(self._parameters.items(), ends, strict=True)
+        }
+
+    def trace(self, theta: Tensor, *args: Any, record_layers: bool = True) -> Trace:
+        """Evaluate like :meth:`call`, and record what flows through the layers unless that is not wanted."""
+        parts = self.unflatten(theta)
+        recording: AbstractContextManager[list[LayerCall]] = nullcontext([])
+        if record_layers:
+            recording = recorded_layers(self._module)
+        with recording as layers, self._substituted(parts):
+            output = self._module(*args)
+        return Trace(theta, output, parts, layers)
+
+    def call(self, theta: Tensor, *args: Any) -> Any:
+        """Evaluate the module on ``args`` with its trainable parameters replaced by ``theta``, shape ``(P,)``."""
+        with self._substituted(self.unflatten(theta)):
+            return self._module(*args)
+
+    def check_call(self, output: Tensor, network: str) -> None:
+        """Check that the module reaches its parameters through its attributes alone.
+
+        Where ``theta`` was a constant, no leaf of the graph may then be a parameter.
+
+        :param output: a tensor from a :meth:`call` with a constant, computed with a graph.
+        :param network: what the module is to a user, "policy" or "critic".
+        :raises ValueError: where a module reaches a parameter through a list, say, as well as through its attributes.
+        """
+        reached = {id(leaf) for leaf in _leaves(output)}
+        names = [name for name, p in self._parameters.items() if id(p) in reached]
+        if names:
+            raise ValueError(
+                f"{network} must reach each parameter as an attribute of its module, got {', '.join(names)} used in "
+                "another way too (a list of tensors, a closure); use the module or its attribute in forward()"
+            )
+
+    @contextmanager
+    def _substituted(self, parts: Mapping[str, Tensor]) -> Iterator[None]:
+        """Put tensors in the place of the parameters, in the modules' own tables, and the parameters back at the end.
+
+        ``torch.func.functional_call`` does the same in many times the time.
+        """
+        for table, key, name in self._places:
+            table[key] = parts[name]
+        try:
+            yield
+        finally:
+            for table, key, name in self._places:
+                table[key] = self._parameters[name]
+
+
+def unflattened(theta: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the parts of ``theta``, shape ``(P,)``, as views in the shapes of the tensors ``like``, by their names."""
+    parts = theta.split([tensor.numel() for tensor in like.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
+
+
+def _leaves(output: Tensor) -> Iterator[Tensor]:
+    """Yield the leaves of a tensor's graph that take a gradient."""
+    nodes = [] if output.grad_fn is None else [output.grad_fn]
+    seen = set(nodes)
+    while nodes:
+        node = nodes.pop()
+        if hasattr(node, "variable"):
+            yield node.variable
+        following = {n for n, _ in node.next_functions if n is not None} - seen
+        seen |= following
+        nodes += following

@@ -1,0 +1,156 @@
+"""What flows through the linear and convolutional layers of a network while it is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from trpo_ts.autodiff.chains import ChainPass
+from trpo_ts.autodiff.fused_chains import observed_chains
+
+__all__ = ["LayerCall", "LayerRows", "layer_derivatives", "recorded_layers"]
+
+
+@dataclass(frozen=True)
+class LayerRows:
+    """The vectors that met a layer's weight matrix.
+
+    :param name: the prefix of the layer's parameter names, with its dot; empty for a network that is itself a layer.
+    :param inputs: what the matrix was multiplied with, shape ``(rows, inputs)``. A convolution multiplies one patch
+        for each sample and position.
+    :param derivatives: some function's derivatives with respect to the products, shape ``(rows, outputs)``.
+    """
+
+    name: str
+    inputs: Tensor
+    derivatives: Tensor
+
+    def of_samples(self, samples: Tensor) -> LayerRows:
+        """Return some of the rows, given by their indices."""
+        return LayerRows(self.name, self.inputs[samples], self.derivatives[samples])
+
+
+class LayerCall(Protocol):
+    """One call of a layer, or of a chain of layers at once."""
+
+    @property
+    def edge(self) -> GradientEdge:
+        """What was returned, as a place in the graph: one that in-place operations on it leave where it is."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of what was returned."""
+
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+        """Return each layer's rows, from a function's derivative with respect to the output.
+
+        :param derivative: shaped like the output.
+        :param samples: the indices in the first dimension whose rows are wanted; None means all.
+        """
+
+
+@dataclass(frozen=True)
+class _SingleCall:
+    name: str
+    layer: nn.Linear | nn.Conv2d
+    input: Tensor
+    edge: GradientEdge
+    shape: torch.Size
+
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+        x = self.input
+        if samples is not None:
+            x, derivative = x[samples], derivative[samples]
+        if isinstance(self.layer, nn.Linear):
+            return [LayerRows(self.name, x.reshape(-1, x.shape[-1]), derivative.reshape(-1, derivative.shape[-1]))]
+        # A convolution is a linear layer on patches. F.unfold returns them as (N, inputs, positions); the derivative is
+        # (N, outputs, height, width). Both become one row for each sample and position, in the same order.
+        conv = self.layer
+        padding = conv._reversed_padding_repeated_twice
+        padded = F.pad(x, padding, "constant" if conv.padding_mode == "zeros" else conv.padding_mode)
+        patches = F.unfold(padded, conv.kernel_size, dilation=conv.dilation, stride=conv.stride)
+        inputs = patches.transpose(1, 2).reshape(-1, patches.shape[1])
+        return [LayerRows(self.name, inputs, derivative.flatten(2).transpose(1, 2).reshape(-1, derivative.shape[1]))]
+
+
+@dataclass(frozen=True)
+class _ChainCall:
+    names: dict[nn.Module, str]
+    chain: ChainPass
+    edge: GradientEdge
+    shape: torch.Size
+
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+        chain = self.chain
+        if samples is not None:
+            chain, derivative = chain.of_samples(samples), derivative[samples]
+        with torch.no_grad():
+            derivatives = dict(chain.derivatives(derivative))
+        return [
+            LayerRows(self.names[link.linear], chain.values[i].detach(), derivatives[i])
+            for i, link in enumerate(chain.links)
+        ]
+
+
+def layer_derivatives(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], calls: Sequence[LayerCall]
+) -> list[Tensor]:
+    r"""Return the derivatives of :math:`\sum_i u_i^\top z_i` with respect to what each call returned; the graph stays.
+
+    :param outputs: the tensors :math:`z_i`, with the graph of the calls.
+    :param cotangents: the :math:`u_i`.
+    """
+    edges = [call.edge for call in calls]
+    found = torch.autograd.grad(outputs, edges, cotangents, retain_graph=True, allow_unused=True)
+    return [
+        cotangents[0].new_zeros(call.shape) if derivative is None else derivative
+        for call, derivative in zip(calls, found, strict=True)
+    ]
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether the output is the product with the weights: not so where the forward pass is another one."""
+    return isinstance(module, nn.Linear) and _has_forward_of(nn.Linear, module) and module.in_features > 0
+
+
+def _is_convolution(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and _has_forward_of(nn.Conv2d, module)
+
+
+def _has_forward_of(kind: type[nn.Module], module: nn.Module) -> bool:
+    return type(module).forward is kind.forward and "forward" not in vars(module)
+
+
+@contextmanager
+def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
+    """Record the calls of linear layers and of ungrouped two-dimensional convolutions on batches, in their order."""
+    calls: list[LayerCall] = []
+    names: dict[nn.Module, str] = {
+        module: f"{name}." if name else ""
+        for name, module in network.named_modules()
+        if _is_linear(module) or (_is_convolution(module) and module.groups == 1)
+    }
+
+    def record(layer: Any, args: tuple[Any, ...], output: Tensor) -> None:
+        batched = output.dim() == 4 if isinstance(layer, nn.Conv2d) else True
+        if args and output.requires_grad and batched:
+            calls.append(_SingleCall(names[layer], layer, args[0].detach(), get_gradient_edge(output), output.shape))
+
+    def record_chain(chain: ChainPass, output: Tensor) -> None:
+        if all(link.linear in names for link in chain.links):  # else it is another network's, or without inputs
+            calls.append(_ChainCall(names, chain, get_gradient_edge(output), output.shape))
+
+    handles = [layer.register_forward_hook(record) for layer in names]
+    try:
+        with observed_chains(record_chain):
+            yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,71 @@
+r"""A module over the rows of a rollout, as a function of its parameter vector.
+
+Policy and critic are both such a function, :math:`(\theta, \text{rows}) \mapsto` outputs. It knows into which parts the
+rows are cut, so that what is made of it (objective, gradient, products, K-FAC's factors) need not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trpo_ts.autodiff.flat_parameters import FlatParameters, Trace
+from trpo_ts.autodiff.rows import Rows, evenly_spaced, row_slices
+
+__all__ = ["RowFunction"]
+
+
+class RowFunction:
+    r"""A module's outputs for rows of a rollout, at any parameter vector :math:`\theta`.
+
+    :param module: the module.
+    :param inputs_of: maps rows to the module's arguments.
+    :param count: the number of rows of the rollout, >= 1.
+    :param starts: the positions at which sequences of dependent rows begin, ascending, the first one 0; None where
+        each row is independent of the others.
+    :param micro_batch_size: the most rows in one pass; None for all.
+    :param only: the parameters that may move, when not all of the module's.
+    :param record_layers: whether :meth:`trace` records what flows through the layers, as a Kronecker-factored model
+        needs it.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs_of: Callable[[Rows], tuple[Any, ...]],
+        count: int,
+        *,
+        starts: Tensor | None = None,
+        micro_batch_size: int | None = None,
+        only: Iterable[nn.Parameter] | None = None,
+        record_layers: bool = False,
+    ) -> None:
+        self.parameters = FlatParameters(module, only)
+        self.count, self.starts, self.micro_batch_size = count, starts, micro_batch_size
+        self.record_layers = record_layers
+        self.parts = row_slices(count, micro_batch_size, starts)
+        """The rows of one pass each; together they are all rows."""
+        self._inputs_of = inputs_of
+
+    def __call__(self, theta: Tensor, rows: Rows) -> Any:
+        """Return the module's output at ``theta``, shape ``(P,)``, for some rows."""
+        return self.parameters.call(theta, *self._inputs_of(rows))
+
+    def trace(self, theta: Tensor, rows: Rows, *, record_layers: bool | None = None) -> Trace:
+        """Return the module's output for some rows, with a graph that begins at the leaf ``theta``."""
+        record = self.record_layers if record_layers is None else record_layers
+        with torch.enable_grad():
+            return self.parameters.trace(theta, *self._inputs_of(rows), record_layers=record)
+
+    def spaced(self, chosen: int) -> tuple[Tensor, list[slice]]:
+        """Return ``chosen`` evenly spaced rows, and the slices that cut them into passes.
+
+        :param chosen: how many, in ``[1, count]``. Of rows in sequences, whole sequences are taken.
+        :return: the rows' indices, ascending, and slices of that tensor.
+        """
+        rows = evenly_spaced(chosen, self.count, self.parameters.device, self.starts)
+        starts = None if self.starts is None else torch.isin(rows, self.starts.to(rows.device)).nonzero().flatten()
+        return rows, row_slices(len(rows), self.micro_batch_size, starts)

@@ -1,0 +1,166 @@
+r"""torch's families of distributions: for each its Fisher metric in closed form, and the family as a constant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Distribution,
+    Independent,
+    Laplace,
+    MultivariateNormal,
+    Normal,
+    TransformedDistribution,
+)
+
+from trpo_ts.distributions.constants import CONSTANTS, frozen, in_double, register_frozen
+from trpo_ts.distributions.fisher_metric import (
+    METRICS,
+    FisherMetric,
+    diagonal_metric,
+    fisher_metric,
+    register_metric,
+)
+
+__all__ = ["categorical_metric", "register_like_parent"]
+
+_Kind = TypeVar("_Kind", bound=type[Distribution])
+
+
+def register_like_parent(kind: _Kind) -> _Kind:
+    """Make a subclass known as its parent is: for one that differs in how it is sampled, and in nothing else."""
+    parent = kind.__mro__[1]
+    METRICS[kind], CONSTANTS[kind] = METRICS[parent], CONSTANTS[parent]
+    return kind
+
+
+@register_metric(Independent)
+def _metric_of_independent(distribution: Independent[Distribution]) -> FisherMetric | None:
+    # The components are independent given z, so the joint matrix is block diagonal: the base's products stand.
+    return fisher_metric(distribution.base_dist)
+
+
+@register_frozen(Independent)
+def _constant_independent(distribution: Independent[Distribution]) -> Distribution:
+    return Independent(frozen(distribution.base_dist), distribution.reinterpreted_batch_ndims, validate_args=False)
+
+
+@register_metric(TransformedDistribution)
+def _metric_of_transformed(distribution: TransformedDistribution) -> FisherMetric | None:
+    # The same bijection of both policies changes neither KL divergence nor Fisher matrix. (torch's own divergence
+    # refuses two policies whose transforms differ.)
+    bijective = all(transform.bijective for transform in distribution.transforms)
+    metric = fisher_metric(distribution.base_dist) if bijective else None
+    return None if metric is None else replace(metric, determine_density=False)
+
+
+@register_frozen(TransformedDistribution)
+def _constant_transformed(distribution: TransformedDistribution) -> Distribution:
+    base = frozen(distribution.base_dist)
+    return TransformedDistribution(base, distribution.transforms, validate_args=False)
+
+
+@register_metric(Normal)
+def _metric_of_normal(distribution: Normal) -> FisherMetric:
+    inverse_scale = 1 / distribution.scale.detach()
+    return diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale * math.sqrt(2)))
+
+
+@register_frozen(Normal)
+def _constant_normal(distribution: Normal) -> Distribution:
+    return Normal(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
+
+
+@register_metric(Laplace)
+def _metric_of_laplace(distribution: Laplace) -> FisherMetric:
+    inverse_scale = 1 / distribution.scale.detach()
+    return diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale))
+
+
+@register_frozen(Laplace)
+def _constant_laplace(distribution: Laplace) -> Distribution:
+    return Laplace(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
+
+
+@register_metric(Categorical)
+def categorical_metric(distribution: Categorical) -> FisherMetric:
+    """Return the Fisher metric of a categorical distribution in its normalised logits."""
+    # torch keeps normalised logits: their tangents have zero mean under p, and diag(p) - p p^T acts as diag(p).
+    return diagonal_metric((distribution.logits, distribution.probs.detach().sqrt()))
+
+
+@register_frozen(Categorical)
+def _constant_categorical(distribution: Categorical) -> Distribution:
+    return Categorical(logits=in_double(distribution.logits), validate_args=False)
+
+
+@register_metric(Bernoulli)
+def _metric_of_bernoulli(distribution: Bernoulli) -> FisherMetric:
+    probabilities = distribution.probs.detach()
+    return diagonal_metric((distribution.logits, (probabilities * (1 - probabilities)).sqrt()))
+
+
+@register_frozen(Bernoulli)
+def _constant_bernoulli(distribution: Bernoulli) -> Distribution:
+    return Bernoulli(logits=in_double(distribution.logits), validate_args=False)
+
+
+@register_metric(Beta)
+def _metric_of_beta(distribution: Beta) -> FisherMetric:
+    alpha, beta = distribution.concentration1, distribution.concentration0
+    shared = torch.polygamma(1, (alpha + beta).detach())
+    first, second = (torch.polygamma(1, c.detach()) - shared for c in (alpha, beta))
+    # The Cholesky factor of [[first, -shared], [-shared, second]].
+    corner = first.sqrt()
+    below = -shared / corner
+    last = (second - below.square()).clamp_min(0.0).sqrt()
+    return FisherMetric(
+        (alpha, beta),
+        lambda tangents: (
+            first * tangents[0] - shared * tangents[1],
+            second * tangents[1] - shared * tangents[0],
+        ),
+        lambda signs: (corner * signs[0], below * signs[0] + last * signs[1]),
+    )
+
+
+@register_frozen(Beta)
+def _constant_beta(distribution: Beta) -> Distribution:
+    alpha, beta = distribution.concentration1, distribution.concentration0
+    return Beta(in_double(alpha), in_double(beta), validate_args=False)
+
+
+@register_metric(MultivariateNormal)
+def _metric_of_multivariate_normal(distribution: MultivariateNormal) -> FisherMetric:
+    # With S = L L^T and W = L^-1 dL, the tangent dL changes S by L (W + W^T) L^T, so that the quadratic form
+    # 1/2 tr(S^-1 dS S^-1 dS) is 1/2 |W + W^T|^2, whose gradient with respect to dL is L^-T (W + W^T).
+    factor = distribution._unbroadcasted_scale_tril.detach().expand(distribution.scale_tril.shape)
+
+    def back(matrix: Tensor) -> Tensor:
+        solution: Tensor = torch.linalg.solve_triangular(factor.mT, matrix, upper=True)  # L^-T matrix
+        return solution
+
+    def multiply(tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        mean_part = torch.cholesky_solve(tangents[0].unsqueeze(-1), factor).squeeze(-1)
+        relative = torch.linalg.solve_triangular(factor, tangents[1], upper=False)
+        return mean_part, back(relative + relative.mT)
+
+    def root(signs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return back(signs[0].unsqueeze(-1)).squeeze(-1), back((signs[1] + signs[1].mT) / math.sqrt(2))
+
+    return FisherMetric((distribution.loc, distribution.scale_tril), multiply, root)
+
+
+@register_frozen(MultivariateNormal)
+def _constant_multivariate_normal(distribution: MultivariateNormal) -> Distribution:
+    return MultivariateNormal(
+        in_double(distribution.loc), scale_tril=in_double(distribution.scale_tril), validate_args=False
+    )

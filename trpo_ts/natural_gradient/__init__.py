@@ -1,1 +1,0 @@
-"""The mathematics of natural-gradient steps: pure functions on tensors and closures."""

@@ -1,0 +1,126 @@
+"""The one context of an update: what it changes in modules and in torch while it runs, and puts back.
+
+* Modules are in evaluation mode where asked for; each submodule gets its own mode back.
+* Distributions do not check their arguments: it takes time, and an update turns bad candidates down itself.
+* Attention and recurrent layers use kernels that have second derivatives.
+* ``nn.Sequential`` chains of the networks are evaluated as one operation
+  (:func:`trpo_ts.autodiff.fused_chains.fused_chains`).
+
+The second and third are switches of torch for the whole process. Updates may overlap, nested or in threads: the first
+to enter saves the switches and sets them, the last to leave restores them, also after an exception.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+from torch import nn
+from torch.backends import cuda, cudnn
+from torch.distributions import Distribution
+
+from trpo_ts.autodiff.fused_chains import fused_chains
+
+__all__ = ["evaluation_mode", "restored_modes", "twice_differentiable", "update_context", "without_validation"]
+
+
+@contextmanager
+def update_context(*networks: nn.Module) -> Iterator[None]:
+    """Prepare torch and the networks for an update, and put everything back afterwards."""
+    with ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(restored_modes(network))
+        stack.enter_context(without_validation())
+        stack.enter_context(twice_differentiable(*networks))
+        stack.enter_context(fused_chains(*networks))
+        yield
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode, and every submodule back into its own mode afterwards."""
+    with restored_modes(module) as training:
+        # Setting a mode is slow, and within an update the policy mostly is in evaluation mode already.
+        if training:
+            module.eval()
+        yield
+
+
+@contextmanager
+def restored_modes(module: nn.Module) -> Iterator[bool]:
+    """Give every submodule its own training mode back afterwards, and say whether any is in training mode."""
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    try:
+        yield any(training for _, training in modes)
+    finally:
+        for submodule, training in modes:
+            if submodule.training != training:
+                submodule.training = training
+
+
+class _Switch:
+    """A setting of the whole process that several holders may want changed at the same time.
+
+    :param read: returns the present value.
+    :param write: sets a value.
+    :param wanted: the value while anybody holds the switch.
+    """
+
+    def __init__(self, read: Callable[[], bool], write: Callable[[bool], object], wanted: bool) -> None:
+        self._read, self._write, self._wanted = read, write, wanted
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._before = wanted
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Set the switch meanwhile; the first holder saves the value and the last one restores it."""
+        with self._lock:
+            if self._holders == 0:
+                self._before = self._read()
+                self._write(self._wanted)
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holders -= 1
+                if self._holders == 0:
+                    self._write(self._before)
+
+
+_VALIDATION = _Switch(lambda: Distribution._validate_args, Distribution.set_default_validate_args, wanted=False)
+
+# ``torch.nn.attention.sdpa_kernel`` sets the same switches in a hundred times the time.
+_ATTENTION = (
+    _Switch(cuda.math_sdp_enabled, cuda.enable_math_sdp, wanted=True),
+    _Switch(cuda.flash_sdp_enabled, cuda.enable_flash_sdp, wanted=False),
+    _Switch(cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, wanted=False),
+    _Switch(cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, wanted=False),
+)
+
+
+def _enable_cudnn(enabled: bool) -> None:
+    cudnn.enabled = enabled
+
+
+_CUDNN = _Switch(lambda: bool(cudnn.enabled), _enable_cudnn, wanted=False)
+
+
+def without_validation() -> AbstractContextManager[None]:
+    """Switch off the argument checks of torch's distributions meanwhile."""
+    return _VALIDATION.held()
+
+
+@contextmanager
+def twice_differentiable(*networks: nn.Module) -> Iterator[None]:
+    """Choose the kernels that can be differentiated twice, for attention and for recurrent layers, meanwhile.
+
+    The fused ones have no second derivative, which exact products with the Fisher matrix take.
+    """
+    recurrent = any(isinstance(module, nn.RNNBase) for network in networks for module in network.modules())
+    with ExitStack() as stack:
+        for switch in (*_ATTENTION, _CUDNN) if recurrent else _ATTENTION:
+            stack.enter_context(switch.held())
+        yield

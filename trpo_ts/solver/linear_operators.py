@@ -1,0 +1,31 @@
+r"""Symmetric linear operators as plain functions from a vector ``(P,)`` to a vector ``(P,)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["LinearOperator", "damped", "weighted_sum"]
+
+LinearOperator = Callable[[Tensor], Tensor]
+
+
+def damped(operator: LinearOperator, damping: float) -> LinearOperator:
+    r"""Return :math:`v \mapsto A v + c v`: Tikhonov damping with coefficient :math:`c`."""
+    return lambda v: operator(v) + damping * v
+
+
+def weighted_sum(operators: Sequence[LinearOperator], weights: Sequence[float]) -> LinearOperator:
+    r"""Return :math:`v \mapsto \sum_i w_i A_i v`, the operator of a batch from those of its parts."""
+    if len(operators) == 1 and weights[0] == 1.0:
+        return operators[0]
+
+    def product(v: Tensor) -> Tensor:
+        total = torch.zeros_like(v)
+        for operator, weight in zip(operators, weights, strict=True):
+            total += weight * operator(v)
+        return total
+
+    return product

@@ -1,0 +1,18 @@
+r"""The length :math:`\alpha` of the full step along the search direction."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["step_size"]
+
+
+def step_size(max_kl: float, curvature: float) -> float:
+    r"""Return :math:`\alpha = \sqrt{2\delta / x^\top A x}`, at which the quadratic model of the KL is :math:`\delta`.
+
+    arXiv:1502.05477, appendix C, where it is called :math:`\beta`.
+
+    :param max_kl: :math:`\delta` > 0, in nats.
+    :param curvature: :math:`x^\top A x > 0` of the search direction :math:`x`.
+    """
+    return math.sqrt(2.0 * max_kl / curvature)

@@ -1,0 +1,36 @@
+"""The parameters of a network that an update may move, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+__all__ = ["check_trainable"]
+
+
+def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, torch.device]:
+    """Return the dtype and the device of those of a network's parameters that may move.
+
+    :raises ValueError: when there is none, they are not the same for all, or the dtype is not of full precision.
+    """
+    kinds = {(p.dtype, p.device) for p in parameters if p.requires_grad}
+    if not kinds:
+        raise ValueError(
+            "policy and critic must each have at least one trainable parameter, got none: every parameter has "
+            "requires_grad=False; unfreeze those that shall learn"
+        )
+    if len(kinds) > 1:
+        raise ValueError(
+            "the parameters of a network must share one dtype and one device, "
+            f"got {sorted(f'{dtype} on {device}' for dtype, device in kinds)}; "
+            "move the network with .to(...) before the algorithm is built"
+        )
+    dtype, device = kinds.pop()
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"the parameters of a network must be torch.float32 or torch.float64, got {dtype}: a divergence of max_kl "
+            "is lost in its rounding; convert the network with .float() before the algorithm is built"
+        )
+    return dtype, device
