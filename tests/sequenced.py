@@ -11,19 +11,20 @@ import torch
 from gymnasium import spaces
 from rollouts import BOX, DISCRETE, N_ACTIONS, OBS_DIM, OBSERVATIONS, Actor, Mlp, categorical, gaussian
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-from tianshou.data import Batch, Collector, VectorReplayBuffer
+from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from trpo_ts.critics import RecurrentCritic
-from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.policies import RecurrentActor
-from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
 from trpo_ts.recurrent.cells import make_cell
-from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
+from trpo_ts.rollout import Rollout
 from trpo_ts.runtime import evaluation_mode, without_validation
+from trpo_ts.solver.problem import Point, PolicyProblem
+from trpo_ts.tianshou_adapter import rollout_of
 
 WIDTH = 5
 
@@ -133,18 +134,21 @@ def acting(
     return Acting(policy, collector, buffer, logp)
 
 
-def preprocessed(algorithm: Any, buffer: VectorReplayBuffer) -> Batch:
-    """Return the rollout as an update sees it, with the log-probabilities that its problem computes."""
+def rollout_from(algorithm: Any, buffer: VectorReplayBuffer) -> Rollout:
+    """Return the rollout as an update sees it."""
     batch, indices = buffer.sample(0)
-    batch = algorithm._preprocess_batch(batch, buffer, indices)
+    return rollout_of(algorithm._preprocess_batch(batch, buffer, indices))
+
+
+def problem_and_start(algorithm: Any, rollout: Rollout) -> tuple[PolicyProblem, Point]:
+    """Return the problem that an update solves, and the point of the behaviour policy."""
     with evaluation_mode(algorithm.policy), without_validation():
-        batch.logp_old = problem_of(algorithm, batch).logp_old
-    return batch
+        return algorithm._problem(algorithm._policy_of(rollout), rollout)
 
 
-def problem_of(algorithm: Any, batch: Batch) -> Any:
-    """Return the problem that an update solves for a preprocessed rollout."""
-    return algorithm._policy_problem(batch, FlatParameters(ActionDistribution(algorithm.policy)))
+def logp_old(algorithm: Any, buffer: VectorReplayBuffer) -> Tensor:
+    """Return the log-probabilities of the actions that an update computes."""
+    return problem_and_start(algorithm, rollout_from(algorithm, buffer))[0].logp_old
 
 
 def step_by_step(trunk: RecurrentTrunk, obs: Tensor, first_state: Tensor, begins: np.ndarray) -> Tensor:

@@ -16,10 +16,13 @@ from tianshou.data import Batch, ReplayBuffer, VectorReplayBuffer
 from torch import Tensor, nn
 
 from trpo_ts import NPG
-from trpo_ts.advantages import continues, normalised
-from trpo_ts.returns import explained_variance
+from trpo_ts.advantages import normalised
 from trpo_ts.critics import GaussNewtonFit, MinibatchFit
 from trpo_ts.policies import diagonal_gaussian
+from trpo_ts.returns import explained_variance
+from trpo_ts.rollout import Rollout
+from trpo_ts.state_values import continues
+from trpo_ts.tianshou_adapter import rollout_of
 
 # --- normalisation
 
@@ -258,9 +261,9 @@ def naive_gae(envs: list[list[Step]], gamma: float, lam: float, scale: float = 1
     return np.array(advantages), np.array(returns)
 
 
-def preprocessed(algorithm: NPG, buffer: ReplayBuffer) -> Any:
+def rollout_from(algorithm: NPG, buffer: ReplayBuffer) -> Rollout:
     batch, indices = buffer.sample(0)
-    return algorithm._preprocess_batch(batch, buffer, indices)
+    return rollout_of(algorithm._preprocess_batch(batch, buffer, indices))
 
 
 # T terminates, L is cut by the time limit, B is both, a point goes on; a last point is an unfinished episode.
@@ -281,22 +284,22 @@ def test_advantages_and_returns_are_those_of_the_equations(ends: list[str], gamm
     rng = np.random.default_rng(0)
     envs = [steps_of_env(end, rng) for end in ends]
     algorithm = algorithm_with(gamma=gamma, gae_lambda=lam, advantage_normalization=False)
-    batch = preprocessed(algorithm, fill(envs, 10))
+    rollout = rollout_from(algorithm, fill(envs, 10))
     advantages, returns = naive_gae(envs, gamma, lam)
-    np.testing.assert_allclose(batch.adv.numpy(), advantages, rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(batch.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(rollout.adv.numpy(), advantages, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(rollout.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
     values = [value_of(step["obs"]) for steps in envs for step in steps]
-    np.testing.assert_allclose(batch.v_s.numpy(), values, rtol=1e-12)
-    assert batch.adv.dtype is batch.returns.dtype is torch.float64
+    np.testing.assert_allclose(rollout.values.numpy(), values, rtol=1e-12)
+    assert rollout.adv.dtype is rollout.returns.dtype is torch.float64
 
 
 def test_a_buffer_that_wrapped_around_is_read_in_the_order_of_time():
     rng = np.random.default_rng(1)
     envs = [steps_of_env(ends, rng) for ends in ("..T...L...", ".....T....")]
-    batch = preprocessed(algorithm_with(gamma=0.9, gae_lambda=0.8, advantage_normalization=False), fill(envs, 7))
+    rollout = rollout_from(algorithm_with(gamma=0.9, gae_lambda=0.8, advantage_normalization=False), fill(envs, 7))
     advantages, returns = naive_gae([steps[-7:] for steps in envs], 0.9, 0.8)
-    np.testing.assert_allclose(batch.adv.numpy(), advantages, rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(batch.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(rollout.adv.numpy(), advantages, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(rollout.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
 
 
 @settings(max_examples=25, deadline=None)
@@ -312,8 +315,8 @@ def test_advantages_are_those_of_the_equations_for_any_rollout(
     rng = np.random.default_rng(2)
     envs = [steps_of_env(end, rng) for end in ends]
     algorithm = algorithm_with(gamma=gamma, gae_lambda=lam, advantage_normalization=False, max_batchsize=max_batchsize)
-    batch = preprocessed(algorithm, fill(envs, 10))
-    np.testing.assert_allclose(batch.adv.numpy(), naive_gae(envs, gamma, lam)[0], rtol=1e-11, atol=1e-12)
+    rollout = rollout_from(algorithm, fill(envs, 10))
+    np.testing.assert_allclose(rollout.adv.numpy(), naive_gae(envs, gamma, lam)[0], rtol=1e-11, atol=1e-12)
 
 
 def test_an_environment_without_infos_is_no_error():
@@ -321,15 +324,15 @@ def test_an_environment_without_infos_is_no_error():
     buffer = VectorReplayBuffer(10, 1)
     for step in steps:
         buffer.add(Batch([{**step, "info": {}}]), buffer_ids=[0])
-    batch = preprocessed(algorithm_with(gamma=0.9, gae_lambda=0.8, advantage_normalization=False), buffer)
-    np.testing.assert_allclose(batch.adv.numpy(), naive_gae([steps], 0.9, 0.8)[0], rtol=1e-12, atol=1e-13)
+    rollout = rollout_from(algorithm_with(gamma=0.9, gae_lambda=0.8, advantage_normalization=False), buffer)
+    np.testing.assert_allclose(rollout.adv.numpy(), naive_gae([steps], 0.9, 0.8)[0], rtol=1e-12, atol=1e-13)
 
 
 def test_the_critic_sees_each_observation_once_and_the_next_one_only_where_an_episode_breaks():
     rng = np.random.default_rng(3)
     envs = [steps_of_env(ends, rng) for ends in ("..T..L...", ".........")]
     algorithm = algorithm_with()
-    preprocessed(algorithm, fill(envs, 10))
+    rollout_from(algorithm, fill(envs, 10))
     assert algorithm.critic.rows == 18 + 4  # a termination, a truncation, the ends of two environments
 
 
@@ -339,18 +342,18 @@ def test_a_reset_that_returns_to_the_last_observation_changes_nothing():
     for before, after in ((2, 3), (5, 6)):
         steps[after]["obs"] = steps[before]["obs_next"]
     algorithm = algorithm_with(gamma=0.9, gae_lambda=0.8, advantage_normalization=False)
-    batch = preprocessed(algorithm, fill([steps], 10))
-    np.testing.assert_allclose(batch.adv.numpy(), naive_gae([steps], 0.9, 0.8)[0], rtol=1e-12, atol=1e-13)
+    rollout = rollout_from(algorithm, fill([steps], 10))
+    np.testing.assert_allclose(rollout.adv.numpy(), naive_gae([steps], 0.9, 0.8)[0], rtol=1e-12, atol=1e-13)
 
 
 def test_normalisation_comes_after_the_estimate_and_leaves_the_returns():
     rng = np.random.default_rng(5)
     envs = [steps_of_env(ends, rng) for ends in ("..T...L..", ".........")]
-    batch = preprocessed(algorithm_with(gamma=0.9, gae_lambda=0.8), fill(envs, 10))
+    rollout = rollout_from(algorithm_with(gamma=0.9, gae_lambda=0.8), fill(envs, 10))
     advantages, returns = naive_gae(envs, 0.9, 0.8)
     expected = (advantages - advantages.mean()) / advantages.std(ddof=1)
-    np.testing.assert_allclose(batch.adv.numpy(), expected, rtol=1e-11, atol=1e-12)
-    np.testing.assert_allclose(batch.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(rollout.adv.numpy(), expected, rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(rollout.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.parametrize("fit", [MinibatchFit(epochs=20, batch_size=32), GaussNewtonFit(steps=4)], ids=repr)
@@ -386,15 +389,15 @@ def test_return_scaling_divides_by_the_running_deviation_of_all_returns_so_far()
     seen: list[np.ndarray] = []
     unit = math.sqrt(1.0 + 1e-8)  # before anything was seen
     for envs in (first, second, third):
-        batch = preprocessed(algorithm, fill(envs, 10))
+        rollout = rollout_from(algorithm, fill(envs, 10))
         # The critic's values are in the unit of the targets that it was last fitted to.
         advantages, returns = naive_gae(envs, 0.9, 0.8, unit)
-        np.testing.assert_allclose(batch.adv.numpy(), advantages, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(rollout.adv.numpy(), advantages, rtol=1e-11, atol=1e-12)
         values = unit * np.array([value_of(s["obs"]) for s in envs[0]])
         seen.append(returns)
         variance = float(np.var(np.concatenate(seen)))
         unit = math.sqrt(variance + 1e-8)
-        np.testing.assert_allclose(batch.returns.numpy(), returns / unit, rtol=1e-11, atol=1e-12)
-        np.testing.assert_allclose(batch.v_s.numpy(), values / unit, rtol=1e-11)
+        np.testing.assert_allclose(rollout.returns.numpy(), returns / unit, rtol=1e-11, atol=1e-12)
+        np.testing.assert_allclose(rollout.values.numpy(), values / unit, rtol=1e-11)
         assert float(algorithm.ret_rms.var) == pytest.approx(variance, rel=1e-11)
         assert float(algorithm.ret_rms.mean) == pytest.approx(float(np.mean(np.concatenate(seen))), rel=1e-10)

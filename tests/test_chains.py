@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from dense import gauss_newton_product
 from torch import Tensor, nn
 
-from trpo_ts.distributions.fisher_metric import FisherMetric
+from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.autodiff.fused_chains import fused_chains
 from trpo_ts.autodiff.matrix_products import affine, matmul
-from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.distributions.fisher_metric import FisherMetric
 
 
 class Subclass(nn.Linear):
@@ -233,10 +233,10 @@ def test_a_graph_is_freed_with_its_output():
     try:
         with fused_chains(network):
             output = network(torch.randn(5, 3))
-            evaluation = weakref.ref(output.grad_fn.evaluation)
+            chain = weakref.ref(output.grad_fn.chain)
             (gradient, *_) = torch.autograd.grad(output.sum(), list(network.parameters()), create_graph=True)
             del output, gradient, _
-        assert evaluation() is None
+        assert chain() is None
     finally:
         gc.enable()
 

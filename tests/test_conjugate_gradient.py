@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trpo_ts.solver.conjugate_gradient import SolveOutcome, conjugate_gradient, stable_norm
+from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient, stable_norm
 
 
 class Counted:
@@ -46,7 +46,7 @@ def test_solution_equals_the_dense_solution(size: int, condition: float):
     b = randn(size, seed=1)
     solution = conjugate_gradient(product_with(matrix), b, max_iterations=20 * size, tolerance=1e-13)
     torch.testing.assert_close(solution.x, torch.linalg.solve(matrix, b), rtol=1e-9, atol=1e-10)
-    assert solution.outcome is SolveOutcome.CONVERGED
+    assert solution.status is SolveStatus.CONVERGED
 
 
 @pytest.mark.parametrize("condition", [1e6, 1e10])
@@ -68,7 +68,7 @@ def test_as_many_products_as_distinct_eigenvalues(distinct: int):
     operator = Counted(torch.diag(eigenvalues.double()))
     solution = conjugate_gradient(operator, randn(20), max_iterations=50, tolerance=1e-10)
     assert solution.iterations == operator.products == distinct
-    assert solution.outcome is SolveOutcome.CONVERGED
+    assert solution.status is SolveStatus.CONVERGED
 
 
 def test_one_iteration_is_the_exact_line_search_along_the_right_hand_side():
@@ -78,7 +78,7 @@ def test_one_iteration_is_the_exact_line_search_along_the_right_hand_side():
     assert solution.curvature == pytest.approx(25 / 13, rel=1e-14)
     # r = b - A x = (8, -4) / 13
     assert solution.relative_residual == pytest.approx(math.sqrt(80) / 13 / math.sqrt(5), rel=1e-14)
-    assert solution.outcome is SolveOutcome.ITERATION_LIMIT
+    assert solution.status is SolveStatus.ITERATION_LIMIT
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 5, 10])
@@ -86,14 +86,14 @@ def test_iterations_are_the_products_spent(iterations: int):
     operator = Counted(with_eigenvalues(torch.logspace(0, 3, 40)))
     solution = conjugate_gradient(operator, randn(40), max_iterations=iterations)
     assert solution.iterations == operator.products == iterations
-    assert solution.outcome is SolveOutcome.ITERATION_LIMIT
+    assert solution.status is SolveStatus.ITERATION_LIMIT
 
 
 def test_the_default_is_ten_iterations_without_early_end():
     operator = Counted(with_eigenvalues(torch.linspace(1.0, 1.5, 40)))
     solution = conjugate_gradient(operator, randn(40))
     assert solution.iterations == operator.products == 10
-    assert solution.outcome is SolveOutcome.ITERATION_LIMIT
+    assert solution.status is SolveStatus.ITERATION_LIMIT
 
 
 @pytest.mark.parametrize("iterations", [1, 3, 8])
@@ -144,7 +144,7 @@ def test_an_operator_may_return_its_argument():
 def test_the_tolerance_ends_at_the_first_residual_that_keeps_it(tolerance: float):
     matrix, b = with_eigenvalues(torch.logspace(0, 2, 30)), 1e3 * randn(30)
     solution = conjugate_gradient(product_with(matrix), b, max_iterations=200, tolerance=tolerance)
-    assert solution.outcome is SolveOutcome.CONVERGED
+    assert solution.status is SolveStatus.CONVERGED
     assert float((b - matrix @ solution.x).norm()) <= tolerance * float(b.norm()) * (1 + 1e-6)
     if solution.iterations > 1:
         before = conjugate_gradient(product_with(matrix), b, max_iterations=solution.iterations - 1)
@@ -158,7 +158,7 @@ def test_the_scale_of_the_right_hand_side_scales_the_solution_and_nothing_else(e
     one = conjugate_gradient(product_with(matrix), b, tolerance=1e-2)
     scaled = conjugate_gradient(product_with(matrix), b * 2.0**exponent, tolerance=1e-2)
     # Powers of two only move the exponent: nothing is rounded differently.
-    assert (scaled.iterations, scaled.outcome) == (one.iterations, one.outcome)
+    assert (scaled.iterations, scaled.status) == (one.iterations, one.status)
     assert scaled.relative_residual == one.relative_residual
     assert torch.equal(scaled.x, one.x * 2.0**exponent)
     assert scaled.curvature == one.curvature * 4.0**exponent
@@ -169,7 +169,7 @@ def test_squares_of_the_right_hand_side_may_leave_the_range_of_float32(scale: fl
     matrix, b = with_eigenvalues(torch.logspace(0, 1, 8)).float(), randn(8).float()
     one = conjugate_gradient(product_with(matrix), b, tolerance=1e-2)
     scaled = conjugate_gradient(product_with(matrix), b * scale, tolerance=1e-2)
-    assert (scaled.iterations, scaled.outcome) == (one.iterations, one.outcome)
+    assert (scaled.iterations, scaled.status) == (one.iterations, one.status)
     torch.testing.assert_close(scaled.x.double() / scale, one.x.double(), rtol=1e-4, atol=1e-6)
     assert scaled.curvature == pytest.approx(one.curvature * scale**2, rel=1e-5)
 
@@ -245,7 +245,7 @@ def test_a_preconditioner_that_is_the_inverse_needs_one_product():
     torch.testing.assert_close(solution.x, exact, rtol=1e-9, atol=1e-14)
     assert solution.curvature == pytest.approx(float(exact.dot(b)), rel=1e-9)
     assert operator.products == solution.iterations == 1
-    assert solution.outcome is SolveOutcome.CONVERGED
+    assert solution.status is SolveStatus.CONVERGED
 
 
 def test_any_positive_definite_preconditioner_reaches_the_solution():
@@ -259,7 +259,7 @@ def test_any_positive_definite_preconditioner_reaches_the_solution():
             preconditioner=DensePreconditioner(inverse, model),
         )
         torch.testing.assert_close(solution.x, torch.linalg.solve(matrix, b), rtol=1e-8, atol=1e-13)
-        assert solution.outcome is SolveOutcome.CONVERGED
+        assert solution.status is SolveStatus.CONVERGED
 
 
 @settings(max_examples=50, deadline=None)
@@ -287,7 +287,7 @@ def test_a_preconditioner_that_is_not_positive_and_finite_is_not_used(bad: float
     solution = conjugate_gradient(product_with(matrix), b, preconditioner=DensePreconditioner(bad * eye, eye))
     plain = conjugate_gradient(product_with(matrix), b)
     assert torch.equal(solution.x, plain.x)
-    assert solution.outcome is plain.outcome
+    assert solution.status is plain.status
 
 
 # --- systems without a unique solution, or without any
@@ -308,7 +308,7 @@ def test_an_inconsistent_singular_system_ends_with_what_was_solved():
     operator = Counted(torch.diag(double(1.0, 0.0)))
     solution = conjugate_gradient(operator, double(1.0, 1.0))
     torch.testing.assert_close(solution.x, double(2.0, 2.0))
-    assert solution.outcome is SolveOutcome.NON_POSITIVE_CURVATURE
+    assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
     assert solution.iterations == operator.products == 2
     assert solution.curvature == pytest.approx(4.0)
     assert solution.relative_residual == pytest.approx(1.0)
@@ -318,7 +318,7 @@ def test_an_indefinite_system_ends_at_the_first_direction_of_negative_curvature(
     # b = (2, 1) on diag(1, -1): the first step is 5/3 b, the second direction (20, 40) / 9 curves down.
     solution = conjugate_gradient(product_with(torch.diag(double(1.0, -1.0))), double(2.0, 1.0))
     torch.testing.assert_close(solution.x, double(10 / 3, 5 / 3))
-    assert solution.outcome is SolveOutcome.NON_POSITIVE_CURVATURE
+    assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
     assert solution.iterations == 2
     assert solution.curvature == pytest.approx((100 - 25) / 9)
 
@@ -328,7 +328,7 @@ def test_an_operator_without_positive_curvature_gives_zero_after_one_product(sca
     operator = Counted(scale * torch.eye(3, dtype=torch.float64))
     solution = conjugate_gradient(operator, double(1.0, 2.0, 3.0))
     assert torch.equal(solution.x, double(0.0, 0.0, 0.0))
-    assert solution.outcome is SolveOutcome.NON_POSITIVE_CURVATURE
+    assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
     assert (solution.iterations, operator.products) == (1, 1)
     assert (solution.curvature, solution.relative_residual) == (0.0, 1.0)
 
@@ -339,7 +339,7 @@ def test_a_zero_right_hand_side_costs_nothing():
     assert torch.equal(solution.x, double(0.0, 0.0, 0.0))
     assert (solution.iterations, operator.products) == (0, 0)
     assert (solution.curvature, solution.relative_residual) == (0.0, 0.0)
-    assert solution.outcome is SolveOutcome.CONVERGED
+    assert solution.status is SolveStatus.CONVERGED
 
 
 # --- numbers that are not finite
@@ -355,7 +355,7 @@ def test_a_product_that_is_not_finite_gives_zero_and_says_so(bad: float, entry: 
 
     solution = conjugate_gradient(operator, double(1.0, 2.0, 0.0))
     assert torch.equal(solution.x, double(0.0, 0.0, 0.0))
-    assert solution.outcome is SolveOutcome.NON_FINITE
+    assert solution.status is SolveStatus.NON_FINITE
     assert solution.iterations == 1
 
 
@@ -368,7 +368,7 @@ def test_a_later_product_that_is_not_finite_keeps_the_solution_so_far(bad: float
     solution = conjugate_gradient(lambda v: operator(v) if operator.products < 1 else v * bad, b)
     assert torch.equal(solution.x, healthy.x)
     assert solution.curvature == healthy.curvature
-    assert solution.outcome is SolveOutcome.NON_FINITE
+    assert solution.status is SolveStatus.NON_FINITE
     assert solution.iterations == 2
 
 
@@ -394,7 +394,7 @@ def test_a_positive_definite_operator_is_not_said_to_curve_down(eigenvalues: tup
     diagonal = torch.tensor(eigenvalues)
     solution = conjugate_gradient(lambda v: diagonal * v, torch.tensor([1.0, 2.0, 3.0]), max_iterations=100)
     torch.testing.assert_close(solution.x, torch.tensor([1.0, 2.0, 3.0]) / diagonal, rtol=1e-5, atol=0)
-    assert solution.outcome in (SolveOutcome.CONVERGED, SolveOutcome.ITERATION_LIMIT)
+    assert solution.status in (SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT)
 
 
 # --- properties
@@ -442,7 +442,7 @@ def test_any_regular_symmetric_operator_gives_a_finite_ascent_direction_or_zero(
         assert float(solution.x.dot(b)) > 0.0
         assert solution.curvature > 0.0
     else:
-        assert solution.outcome is SolveOutcome.NON_POSITIVE_CURVATURE
+        assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
 
 
 # --- the norm

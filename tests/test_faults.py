@@ -10,7 +10,7 @@ import reliability
 from reliability_cases import ACTIONS, OBSERVATIONS, Case, RandomTask
 
 from trpo_ts import TRPO
-from trpo_ts.checkpoints import checkpoint, files
+from trpo_ts.checkpoints import checkpoint, checkpoint_files
 
 QUICK, SLOW = range(2000, 2020), range(3000, 3240)
 """Twenty cases in a row meet every kind of disturbance; neither range is among those of the benchmark."""
@@ -82,7 +82,7 @@ def test_the_harness_sees_a_generator_that_is_not_restored(monkeypatch):
 
 
 def test_the_harness_sees_damage_that_goes_through(monkeypatch):
-    monkeypatch.setattr(files, "_digest", lambda version, content: b"0" * 32)
+    monkeypatch.setattr(checkpoint_files, "_digest", lambda version, content: b"0" * 32)
     assert counted(reliability.damaged_checkpoint, "corrupt", range(60)) > 0
 
 
@@ -95,7 +95,7 @@ def test_the_harness_sees_files_that_are_written_in_place(monkeypatch):
             file.write(content[len(content) // 2 :])
         return path
 
-    monkeypatch.setattr(files, "atomic_write", lambda path, content: in_place(_with_folder(path), content))
+    monkeypatch.setattr(checkpoint_files, "atomic_write", lambda path, content: in_place(_with_folder(path), content))
     assert counted(reliability.full_disk, "corrupt", range(60)) > 0
 
 

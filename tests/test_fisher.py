@@ -14,6 +14,8 @@ from dense import (
     Family,
     dense,
     gauss_newton_product,
+    point,
+    problem_of,
     with_eigenvalues,
 )
 from hypothesis import given, settings
@@ -21,11 +23,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Gamma, Independent, Laplace, LogNormal, Normal
 
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.solver.linear_operators import damped, weighted_sum
-from trpo_ts.solver.fisher import kl_hessian_product
 from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.solver.problem import PolicyProblem
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.solver.fisher import kl_hessian_product
+from trpo_ts.solver.linear_operators import damped, weighted_sum
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=str)
 
@@ -187,16 +188,17 @@ def test_a_constant_distribution_has_a_zero_gradient(
 ):
     # As when the only trainable parameter of a policy is one that its output does not use.
     theta, act = double(0.3, -0.2), torch.exp(OBS)
-    problem = PolicyProblem(
+    problem, start = problem_of(
         lambda t, rows: constant(OBS[rows]),
         theta,
         act=act,
         adv=double(1.0, 2.0, 3.0, 4.0, 5.0, 6.0),
         micro_batch_size=micro_batch_size,
     )
-    model = problem.linearise(theta)
-    assert torch.equal(model.gradient, torch.zeros_like(theta))
-    assert torch.equal(model.fisher(theta), torch.zeros_like(theta))
+    for place in (start, point(theta)):
+        model = problem.linearise(place)
+        assert torch.equal(model.gradient, torch.zeros_like(theta))
+        assert torch.equal(model.fisher(theta), torch.zeros_like(theta))
 
 
 class Tied(nn.Module):
@@ -283,7 +285,7 @@ def test_weighted_sum_leaves_its_argument_alone():
 def test_a_problem_is_its_equations(family: Family, ent_coef: float, distance: float):
     case = DenseProblem(DensePolicy(family), ent_coef=ent_coef)
     theta = case.policy.moved(distance)
-    model, evaluation = case.problem.linearise(theta), case.problem.evaluate(theta)
+    model, evaluation = case.problem.linearise(point(theta)), case.problem.evaluate(theta)
     size = len(theta)
     torch.testing.assert_close(model.gradient, case.gradient(theta), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(dense(model.fisher, size), case.policy.fisher(theta), rtol=1e-9, atol=1e-11)
@@ -295,7 +297,7 @@ def test_a_problem_is_its_equations(family: Family, ent_coef: float, distance: f
 
 def test_the_divergence_runs_from_the_behaviour_policy_to_the_new_one():
     # From N(0, 1) to N(0, 2^2): log 2 + 1/8 - 1/2; the other way it would be -log 2 + 4/2 - 1/2.
-    problem = PolicyProblem(
+    problem, _ = problem_of(
         lambda theta, rows: normal_of(torch.zeros(2, 1)[rows], torch.exp(theta).expand(2, 1)[rows]),
         double(0.0),
         act=torch.zeros(2, 1),
@@ -307,7 +309,7 @@ def test_the_divergence_runs_from_the_behaviour_policy_to_the_new_one():
 @families
 def test_at_the_start_the_ratio_is_one_and_the_divergence_zero(family: Family):
     case = DenseProblem(DensePolicy(family))
-    start = case.problem.start
+    start = case.start
     assert start.theta is case.problem.theta_old
     assert start.evaluation.objective == pytest.approx(float(case.adv.mean()), rel=1e-9)
     assert start.evaluation.kl == pytest.approx(0.0, abs=1e-12)
@@ -321,14 +323,14 @@ def test_micro_batches_equal_the_single_batch(family: Family, micro_batch_size: 
     single = DenseProblem(DensePolicy(family), ent_coef=0.2)
     parts = DenseProblem(DensePolicy(family), ent_coef=0.2, micro_batch_size=micro_batch_size)
     theta = single.policy.moved(0.2)
-    expected, got = single.problem.linearise(theta), parts.problem.linearise(theta)
+    expected, got = single.problem.linearise(point(theta)), parts.problem.linearise(point(theta))
     v = torch.ones_like(theta)
     torch.testing.assert_close(got.gradient, expected.gradient, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(got.fisher(v), expected.fisher(v), rtol=1e-12, atol=1e-12)
     assert got.objective == pytest.approx(expected.objective, rel=1e-12)
     for a, b in [
         (parts.problem.evaluate(theta), single.problem.evaluate(theta)),
-        (parts.problem.start.evaluation, single.problem.start.evaluation),
+        (parts.start.evaluation, single.start.evaluation),
     ]:
         assert a.objective == pytest.approx(b.objective, rel=1e-12)
         assert a.kl == pytest.approx(b.kl, rel=1e-11, abs=1e-13)
@@ -358,7 +360,7 @@ def test_fisher_subsampling_takes_evenly_spaced_rows(
 ):
     case = DenseProblem(DensePolicy(NORMAL, rows=count), fisher_subsampling=fraction, micro_batch_size=micro_batch_size)
     theta = case.policy.theta
-    model = case.problem.linearise(theta)
+    model = case.problem.linearise(case.start)
     expected = case.policy.fisher(theta, torch.tensor(rows))
     torch.testing.assert_close(dense(model.fisher, len(theta)), expected, rtol=1e-9, atol=1e-11)
     # Gradient and evaluation still see every row.
@@ -379,7 +381,7 @@ def test_subsampled_rows_are_distinct_in_range_and_in_parts_no_larger_than_the_m
         seen.append(numbers[rows].tolist())
         return normal_of(theta.expand(len(numbers[rows]), 1), torch.ones(len(numbers[rows]), 1))
 
-    problem = PolicyProblem(
+    problem, start = problem_of(
         distribution,
         torch.zeros(1),
         act=torch.zeros(count, 1),
@@ -387,7 +389,7 @@ def test_subsampled_rows_are_distinct_in_range_and_in_parts_no_larger_than_the_m
         micro_batch_size=micro,
         fisher_subsampling=fraction,
     )
-    model = problem.linearise(torch.zeros(1))
+    model = problem.linearise(start)
     seen.clear()
     model.fisher(torch.ones(1))
     rows = [row for part in seen for row in part]
@@ -400,7 +402,7 @@ def test_subsampled_rows_are_distinct_in_range_and_in_parts_no_larger_than_the_m
 def test_a_product_of_the_problem_draws_no_random_number():
     case = DenseProblem(DensePolicy(CATEGORICAL), fisher_subsampling=0.5, micro_batch_size=2)
     before = torch.random.get_rng_state()
-    case.problem.linearise(case.policy.theta).fisher(case.policy.theta)
+    case.problem.linearise(case.start).fisher(case.policy.theta)
     case.problem.evaluate(case.policy.moved(0.1))
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -418,7 +420,7 @@ def test_a_log_normal_policy_falls_back_on_the_hessian_of_its_divergence(
         return Independent(LogNormal(loc, torch.exp(theta[2]).expand_as(loc)), 1)
 
     theta, act = double(0.3, -0.2, 0.1), torch.exp(OBS.flip(0))
-    problem = PolicyProblem(
+    problem, _ = problem_of(
         distribution,
         theta,
         act=act,
@@ -427,7 +429,9 @@ def test_a_log_normal_policy_falls_back_on_the_hessian_of_its_divergence(
     )
     # The exponential of a Gaussian has the Gaussian's Fisher matrix.
     expected = torch.diag(torch.cat([(OBS**2).mean(0) * math.exp(-2 * there[2]), double(4.0)]))
-    torch.testing.assert_close(dense(problem.linearise(double(*there)).fisher, 3), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        dense(problem.linearise(point(double(*there))).fisher, 3), expected, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_a_gamma_policy_falls_back_on_the_hessian_of_its_divergence():
@@ -435,10 +439,10 @@ def test_a_gamma_policy_falls_back_on_the_hessian_of_its_divergence():
         return Gamma(theta[0].expand(6)[rows], theta[1].expand(6)[rows])
 
     theta, act = double(2.0, 3.0), OBS[:, 0].abs()
-    problem = PolicyProblem(distribution, theta, act=act, adv=OBS[:, 1])
+    problem, start = problem_of(distribution, theta, act=act, adv=OBS[:, 1])
     # [[psi'(k), -1/beta], [-1/beta, k / beta^2]] for shape k and rate beta
     expected = torch.tensor([[math.pi**2 / 6 - 1, -1 / 3], [-1 / 3, 2 / 9]], dtype=torch.float64)
-    torch.testing.assert_close(dense(problem.linearise(theta).fisher, 2), expected, rtol=1e-8, atol=0)
+    torch.testing.assert_close(dense(problem.linearise(start).fisher, 2), expected, rtol=1e-8, atol=0)
 
 
 def test_a_laplace_policy_has_a_fisher_matrix_for_its_location():
@@ -447,10 +451,10 @@ def test_a_laplace_policy_has_a_fisher_matrix_for_its_location():
         return Laplace(theta[0] * OBS[rows, 0], torch.exp(theta[1]).expand(len(OBS[rows])))
 
     theta, act = double(0.3, 0.0), OBS[:, 1]
-    problem = PolicyProblem(distribution, theta, act=act, adv=OBS[:, 1])
+    problem, start = problem_of(distribution, theta, act=act, adv=OBS[:, 1])
     # 1 / b^2 for the location, 1 for the logarithm of the scale
     expected = torch.diag(torch.stack([(OBS[:, 0] ** 2).mean(), torch.tensor(1.0).double()]))
-    torch.testing.assert_close(dense(problem.linearise(theta).fisher, 2), expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(dense(problem.linearise(start).fisher, 2), expected, rtol=1e-10, atol=1e-12)
 
 
 # --- what the evaluation does with numbers that are not finite
@@ -476,11 +480,11 @@ def test_the_behaviour_policy_is_kept_in_float64_for_float32_networks():
     def distribution(t: Tensor, rows: slice | Tensor) -> Independent:
         return normal_of(obs[rows] * t, torch.full_like(obs[rows], 0.5))
 
-    problem = PolicyProblem(distribution, theta, act=obs, adv=obs[:, 0])
+    problem, start = problem_of(distribution, theta, act=obs, adv=obs[:, 0])
     moved = theta + torch.tensor([1e-3, 2e-3])
     difference = (obs * moved).double() - (obs * theta).double()
     assert problem.evaluate(moved).kl == pytest.approx(float((2 * difference**2).sum(-1).mean()), rel=1e-10)
-    assert problem.linearise(theta).gradient.dtype is torch.float32
+    assert problem.linearise(start).gradient.dtype is torch.float32
 
 
 @pytest.mark.parametrize("name", ["normal", "categorical-logits", "bernoulli-logits"])
@@ -503,6 +507,6 @@ def test_the_objective_is_computed_in_float64_for_float32_networks(name: str):
     start, end = torch.ones(1), torch.tensor([1.001])
     act, adv = distribution(start, slice(None)).sample(), torch.randn(50)
     logp_old = log_probability(start)
-    problem = PolicyProblem(distribution, start, act=act, adv=adv)
+    problem, _ = problem_of(distribution, start, act=act, adv=adv)
     expected = (torch.exp(log_probability(end) - logp_old) * adv.double()).mean()
     assert problem.evaluate(end).objective == pytest.approx(float(expected), rel=1e-11)

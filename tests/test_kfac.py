@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from trpo_ts import KFAC
-from trpo_ts.critics import GaussNewtonFit
-from trpo_ts.solver.conjugate_gradient import SolveOutcome, conjugate_gradient
-from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric
-from trpo_ts.solver.linear_operators import damped
-from trpo_ts.autodiff.fused_chains import fused_chains
-from trpo_ts.kfac.factors import kronecker_factors
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.critics import GaussNewtonFit
+from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
+from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
 
 
 def traced(module: nn.Module, *args, metric_of=fisher_metric):
@@ -30,6 +31,10 @@ def traced(module: nn.Module, *args, metric_of=fisher_metric):
     theta = parameters.read().requires_grad_(True)
     trace = parameters.trace(theta, *args)
     return parameters, theta, trace, metric_of(trace.output)
+
+
+def row_function(module: nn.Module, obs: Tensor, *others, **settings) -> RowFunction:
+    return RowFunction(module, lambda rows: (obs[rows], *others), len(obs), **settings)
 
 
 def identity_metric(output: Tensor) -> FisherMetric:
@@ -125,7 +130,7 @@ def test_preconditioned_solve_finds_the_dense_solution_in_fewer_products(inner_i
     model = model_of(parameters, trace, metric, damping, inner_iterations)
     solved = conjugate_gradient(operator, b, max_iterations=1000, tolerance=1e-11, preconditioner=model)
     torch.testing.assert_close(solved.x, expected, rtol=1e-6, atol=1e-7)
-    assert solved.outcome is SolveOutcome.CONVERGED
+    assert solved.status is SolveStatus.CONVERGED
     optimum = float(b.dot(expected)) ** 0.5
 
     def optimality(x: Tensor) -> float:
@@ -340,7 +345,8 @@ def test_bad_damping_is_refused(damping):
 def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_system(relative, coupled):
     torch.manual_seed(3)
     policy = make_actor_policy(hidden=(5, 4), dtype=torch.float64)
-    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(50), Batch())
+    network, obs = ActionDistribution(policy), obs_of(50)
+    parameters, theta, trace, metric = traced(network, obs, Batch())
     moments, slices = kronecker_factors(trace, metric, coupled=coupled), parameters.slices
     undamped = KroneckerPreconditioner(moments, slices, damping=0.0, inner_iterations=1)
     (std,) = (slices[name] for name in moments.diagonal)
@@ -350,7 +356,8 @@ def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_syste
     expected = max(0.01, relative * float(mean))
     v = torch.randn(theta.numel(), dtype=torch.float64)
     damped_model = KroneckerPreconditioner(moments, slices, damping=expected, inner_iterations=1)
-    model = KFAC(relative_damping=relative).at(moments, slices, 0.01)
+    kfac = KFAC(inner_iterations=4 if coupled else 1, relative_damping=relative)
+    model = kfac.fit(row_function(network, obs, Batch()), theta, fisher_metric, damping=0.01, whole=trace)
     torch.testing.assert_close(model.multiply(v), damped_model.multiply(v))
     assert (expected == 0.01) == (relative < 1.0)
 
@@ -358,12 +365,14 @@ def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_syste
 def test_a_model_that_is_damped_more_leads_to_the_same_solution_by_way_of_directions_of_more_curvature():
     torch.manual_seed(4)
     policy = make_actor_policy(hidden=(8, 8), dtype=torch.float64)
-    parameters, theta, trace, metric = traced(ActionDistribution(policy), obs_of(300), Batch())
+    network, obs = ActionDistribution(policy), obs_of(300)
+    _, theta, trace, metric = traced(network, obs, Batch())
+    function = row_function(network, obs, Batch())
     operator, b = damped(gauss_newton_product(metric, theta), 0.01), torch.randn(theta.numel(), dtype=torch.float64)
     exact = torch.linalg.solve(dense(operator, theta.numel()), b)
     mean_curvature = []
     for relative in (0.0, 1.0, 10.0):
-        model = KFAC(relative_damping=relative).at(kronecker_factors(trace, metric), parameters.slices, 0.01)
+        model = KFAC(relative_damping=relative).fit(function, theta, fisher_metric, damping=0.01, whole=trace)
         x = conjugate_gradient(operator, b, max_iterations=400, tolerance=1e-13, preconditioner=model).x
         torch.testing.assert_close(x, exact, rtol=1e-6, atol=1e-8)
         first = conjugate_gradient(operator, b, max_iterations=1, preconditioner=model).x
@@ -408,8 +417,14 @@ def test_samples_of_a_whole_pass_have_the_moments_of_a_pass_of_their_own(build, 
     torch.manual_seed(10)
     network = build().double()
     obs = torch.randn(40, 1, 6, 6, dtype=torch.float64) if build is Convolutional else obs_of(40)
-    parameters = FlatParameters(network)
-    theta = parameters.read().requires_grad_(True)
+    passes: list[list[int]] = []
+
+    def inputs_of(rows):
+        passes.append(torch.arange(40)[rows].tolist())
+        return (obs[rows],)
+
+    function = RowFunction(network, inputs_of, 40)
+    theta = function.parameters.read().requires_grad_(True)
     roots = torch.randn(40, *network(obs).shape[1:], dtype=torch.float64)
     kfac, samples = KFAC(samples=11), torch.arange(11) * 40 // 11
 
@@ -417,16 +432,10 @@ def test_samples_of_a_whole_pass_have_the_moments_of_a_pass_of_their_own(build, 
         return FisherMetric((output,), tuple, lambda signs: (roots if len(output) == 40 else roots[samples],))
 
     with fused_chains(*([network] if fused else [])):
-        whole = parameters.trace(theta, obs)
-        passes = []
-
-        def trace_at(rows: Tensor):
-            passes.append(rows.tolist())
-            return parameters.trace(theta, obs[rows])
-
-        device = theta.device
-        wanted = kfac.moments(40, trace_at, metric_of, device=device)
-        found = kfac.moments(40, trace_at, metric_of, device=device, whole=whole)
+        whole = function.trace(theta, slice(0, 40), record_layers=True)
+        passes.clear()
+        wanted = kfac._factors(function, theta, metric_of, None)
+        found = kfac._factors(function, theta, metric_of, whole)
     # Where a layer's rows are not the samples, the whole pass is of no use.
     assert passes == [samples.tolist()] * (2 if build is Reshaping else 1)
     for a, b in zip(found.groups, wanted.groups, strict=True):
@@ -453,18 +462,18 @@ def test_micro_batches_have_the_moments_of_one_pass_over_all_samples(build, size
     torch.manual_seed(10)
     network = build().double()
     obs = torch.randn(40, 1, 6, 6, dtype=torch.float64) if build is Convolutional else obs_of(40)
-    parameters = FlatParameters(network)
-    theta = parameters.read().requires_grad_(True)
     passes: list[int] = []
 
-    def trace_at(rows: Tensor):
+    def inputs_of(rows: Tensor):
         passes.append(len(rows))
-        return parameters.trace(theta, obs[rows])
+        return (obs[rows],)
 
+    whole, in_parts = (RowFunction(network, inputs_of, 40, micro_batch_size=rows) for rows in (None, size))
+    theta = whole.parameters.read().requires_grad_(True)
     with fused_chains(*([network] if fused else [])):
-        wanted = KFAC(samples=11).moments(40, trace_at, identity_metric, device=theta.device)
+        wanted = KFAC(samples=11)._factors(whole, theta, identity_metric, None)
         passes.clear()
-        found = KFAC(samples=11).moments(40, trace_at, identity_metric, device=theta.device, micro_batch_size=size)
+        found = KFAC(samples=11)._factors(in_parts, theta, identity_metric, None)
     # Where a layer's rows are not the samples, no part can be told from the others.
     assert passes == [size, 11] if build is Reshaping else max(passes) == size
     for a, b in zip(found.groups, wanted.groups, strict=True):

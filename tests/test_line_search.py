@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trpo_ts.solver.line_search import Evaluation, LineSearchResult, Rejection, backtracking_line_search
+from trpo_ts.solver.line_search import Evaluation, LineSearchResult, backtracking_line_search
+from trpo_ts.solver.outcomes import StepOutcome
 from trpo_ts.solver.step_size import step_size
 
 START = Evaluation(objective=1.0, kl=0.0)
@@ -51,14 +52,14 @@ def test_at_the_step_size_the_quadratic_model_of_the_divergence_is_the_bound(max
 
 def test_the_full_step_is_tried_first_and_taken_when_it_is_good():
     evaluate = Scripted(GOOD)
-    assert search(evaluate) == LineSearchResult(1.0, 0, GOOD, None)
+    assert search(evaluate) == LineSearchResult(1.0, 0, GOOD, StepOutcome.ACCEPTED)
     assert evaluate.fractions == [1.0]
 
 
 def test_the_first_good_candidate_is_taken_and_none_after_it_is_tried():
     far = Evaluation(objective=3.0, kl=0.2)
     evaluate = Scripted(far, far, GOOD)
-    assert search(evaluate) == LineSearchResult(0.25, 2, GOOD, None)
+    assert search(evaluate) == LineSearchResult(0.25, 2, GOOD, StepOutcome.ACCEPTED)
     assert evaluate.fractions == [1.0, 0.5, 0.25]
 
 
@@ -75,14 +76,14 @@ def test_all_candidates_are_tried_when_none_is_good(coeff: float, candidates: in
     evaluate = Scripted(Evaluation(objective=3.0, kl=0.2))
     result = search(evaluate, backtrack_coeff=coeff, max_backtracks=candidates)
     assert evaluate.fractions == pytest.approx(fractions, rel=1e-15)
-    assert result == LineSearchResult(0.0, candidates - 1, START, Rejection.KL)
+    assert result == LineSearchResult(0.0, candidates - 1, START, StepOutcome.KL_ABOVE_BOUND)
 
 
 def test_the_last_candidate_may_still_be_taken():
     far = Evaluation(objective=3.0, kl=0.2)
     result = search(Scripted(far, far, far, GOOD))
-    assert result == LineSearchResult(0.125, 3, GOOD, None)
-    assert search(Scripted(far, far, far, far, GOOD)).rejection is Rejection.KL
+    assert result == LineSearchResult(0.125, 3, GOOD, StepOutcome.ACCEPTED)
+    assert search(Scripted(far, far, far, far, GOOD)).outcome is StepOutcome.KL_ABOVE_BOUND
 
 
 # --- acceptance at the borders
@@ -93,11 +94,11 @@ def test_a_divergence_of_exactly_the_bound_is_accepted():
 
 
 def test_a_divergence_of_one_rounding_above_the_bound_is_rejected():
-    assert search(Scripted(Evaluation(2.0, math.nextafter(0.1, 1.0)))).rejection is Rejection.KL
+    assert search(Scripted(Evaluation(2.0, math.nextafter(0.1, 1.0)))).outcome is StepOutcome.KL_ABOVE_BOUND
 
 
 def test_an_equal_objective_is_no_improvement():
-    assert search(Scripted(Evaluation(1.0, 0.05))).rejection is Rejection.NO_IMPROVEMENT
+    assert search(Scripted(Evaluation(1.0, 0.05))).outcome is StepOutcome.NO_IMPROVEMENT
 
 
 def test_one_rounding_above_the_start_is_an_improvement():
@@ -107,45 +108,47 @@ def test_one_rounding_above_the_start_is_an_improvement():
 def test_a_start_within_the_region_is_compared_by_its_objective_alone():
     start = Evaluation(objective=1.0, kl=0.09)
     assert search(Scripted(Evaluation(1.5, 0.1)), start).fraction == 1.0
-    assert search(Scripted(Evaluation(0.5, 0.0)), start).rejection is Rejection.NO_IMPROVEMENT
+    assert search(Scripted(Evaluation(0.5, 0.0)), start).outcome is StepOutcome.NO_IMPROVEMENT
 
 
 # --- reasons
 
 
 @pytest.mark.parametrize(
-    ("candidate", "rejection"),
+    ("candidate", "outcome"),
     [
-        (Evaluation(2.0, 0.2), Rejection.KL),
-        (Evaluation(0.5, 0.2), Rejection.KL),
-        (Evaluation(0.5, 0.05), Rejection.NO_IMPROVEMENT),
-        (Evaluation(math.nan, 0.05), Rejection.NON_FINITE),
-        (Evaluation(2.0, math.nan), Rejection.NON_FINITE),
-        (Evaluation(math.inf, 0.05), Rejection.NON_FINITE),
-        (Evaluation(-math.inf, 0.05), Rejection.NON_FINITE),
-        (Evaluation(2.0, math.inf), Rejection.NON_FINITE),
-        (Evaluation(2.0, -math.inf), Rejection.NON_FINITE),
+        (Evaluation(2.0, 0.2), StepOutcome.KL_ABOVE_BOUND),
+        (Evaluation(0.5, 0.2), StepOutcome.KL_ABOVE_BOUND),
+        (Evaluation(0.5, 0.05), StepOutcome.NO_IMPROVEMENT),
+        (Evaluation(math.nan, 0.05), StepOutcome.NON_FINITE_CANDIDATE),
+        (Evaluation(2.0, math.nan), StepOutcome.NON_FINITE_CANDIDATE),
+        (Evaluation(math.inf, 0.05), StepOutcome.NON_FINITE_CANDIDATE),
+        (Evaluation(-math.inf, 0.05), StepOutcome.NON_FINITE_CANDIDATE),
+        (Evaluation(2.0, math.inf), StepOutcome.NON_FINITE_CANDIDATE),
+        (Evaluation(2.0, -math.inf), StepOutcome.NON_FINITE_CANDIDATE),
     ],
     ids=str,
 )
-def test_every_rejection_has_its_reason(candidate: Evaluation, rejection: Rejection):
+def test_every_rejection_has_its_reason(candidate: Evaluation, outcome: StepOutcome):
     result = search(Scripted(candidate))
-    assert result == LineSearchResult(0.0, 3, START, rejection)
+    assert result == LineSearchResult(0.0, 3, START, outcome)
 
 
 def test_the_reason_is_that_against_the_last_candidate():
     kl, flat, broken = Evaluation(2.0, 0.2), Evaluation(0.5, 0.05), Evaluation(math.nan, 0.0)
-    assert search(Scripted(broken, kl, kl, flat)).rejection is Rejection.NO_IMPROVEMENT
-    assert search(Scripted(flat, flat, flat, kl)).rejection is Rejection.KL
-    assert search(Scripted(flat, kl, flat, broken)).rejection is Rejection.NON_FINITE
+    assert search(Scripted(broken, kl, kl, flat)).outcome is StepOutcome.NO_IMPROVEMENT
+    assert search(Scripted(flat, flat, flat, kl)).outcome is StepOutcome.KL_ABOVE_BOUND
+    assert search(Scripted(flat, kl, flat, broken)).outcome is StepOutcome.NON_FINITE_CANDIDATE
 
 
 def test_a_shorter_finite_candidate_is_taken_after_one_that_is_not_finite():
-    assert search(Scripted(Evaluation(math.nan, math.nan), GOOD)) == LineSearchResult(0.5, 1, GOOD, None)
+    assert search(Scripted(Evaluation(math.nan, math.nan), GOOD)) == LineSearchResult(
+        0.5, 1, GOOD, StepOutcome.ACCEPTED
+    )
 
 
 def test_nothing_exceeds_a_start_that_is_not_a_number():
-    assert search(Scripted(GOOD), Evaluation(math.nan, 0.0)).rejection is not None
+    assert search(Scripted(GOOD), Evaluation(math.nan, 0.0)).outcome is StepOutcome.NO_IMPROVEMENT
 
 
 def test_entropy_and_standard_deviation_ride_along_without_a_say():
@@ -175,7 +178,7 @@ def test_what_is_accepted_improves_within_the_bound_and_candidates_are_counted(
     assert 1 <= len(evaluate.fractions) <= candidates
     assert result.backtracks == len(evaluate.fractions) - 1
     assert all(a > b for a, b in zip(evaluate.fractions[:-1], evaluate.fractions[1:], strict=True))
-    if result.rejection is None:
+    if result.outcome is StepOutcome.ACCEPTED:
         assert result.evaluation.objective > start.objective
         assert result.evaluation.kl <= max_kl
         assert result.evaluation.is_finite

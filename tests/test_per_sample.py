@@ -10,11 +10,12 @@ from tianshou.utils.net.continuous import ContinuousCritic
 from torch import Tensor, nn
 
 from trpo_ts import KFAC
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.autodiff.per_sample_gradients import per_sample_gradients
+from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.critics import CriticTask, GaussNewtonFit, gauss_newton_fit
 from trpo_ts.distributions.fisher_metric import FisherMetric
-from trpo_ts.autodiff.fused_chains import fused_chains
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.autodiff.per_sample_gradients import per_sample_gradients
 
 ROWS = 8
 
@@ -191,6 +192,10 @@ def test_the_fit_is_the_same_either_way(name, kfac, monkeypatch):
     torch.testing.assert_close(FlatParameters(network).read(), theta, rtol=rtol, atol=rtol)
 
 
+def squared_error_metric(values: Tensor) -> FisherMetric:
+    return FisherMetric((values.flatten(),), tuple, tuple)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     widths=st.lists(st.integers(1, 6), min_size=0, max_size=3),
@@ -209,17 +214,14 @@ def test_the_model_made_from_them_is_that_of_the_graph(widths, activation, bias,
     kfac = KFAC(samples=samples)
     gradients, _, theta = found(network, x)
     assert gradients is not None
-    parameters = FlatParameters(network)
-    wanted = kfac.moments(
-        rows,
-        lambda chosen: parameters.trace(theta, x[chosen]),
-        lambda values: FisherMetric((values.flatten(),), tuple, tuple),
-        device=x.device,
-    )
-    moments = kfac.moments_of(gradients)
+    function = RowFunction(network, lambda chosen: (x[chosen],), rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KFAC, "_preconditioner", lambda self, factors, *_: factors)
+        wanted = kfac.fit(function, theta, squared_error_metric, damping=0.1)
+        factors = kfac.fit_gradients(gradients, function, damping=0.1)
     assert wanted is not None
-    assert not moments.diagonal
-    for group, other in zip(moments.groups, wanted.groups, strict=True):
+    assert not factors.diagonal
+    for group, other in zip(factors.groups, wanted.groups, strict=True):
         assert (group.names, group.shapes) == (other.names, other.shapes)
         torch.testing.assert_close(group.inputs, other.inputs, rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(group.derivatives, other.derivatives, rtol=1e-12, atol=1e-12)
@@ -228,7 +230,7 @@ def test_the_model_made_from_them_is_that_of_the_graph(widths, activation, bias,
 def test_one_pass_serves_a_large_rollout_too(monkeypatch):
     """The products of a default fit take no graph, and its model no pass of its own."""
     monkeypatch.setattr(gauss_newton_fit, "GaussNewton", None)
-    monkeypatch.setattr(KFAC, "moments", None)
+    monkeypatch.setattr(KFAC, "fit", None)
     network, x = Mlp((OBS_DIM, 8, 1)), torch.randn(3000, OBS_DIM)
     task = CriticTask(network, torch.optim.Adam(network.parameters()), x, x.square().sum(1))
     before = float(x.square().sum(1).square().mean())

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dense import point
 from rollouts import BOX, DISCRETE, OBS_DIM, OBSERVATIONS, Mlp, make_actor_policy, make_rollout, make_trpo, update
 from sequenced import (
     acting,
+    logp_old,
     make_sequence_critic,
     make_sequence_policy,
-    preprocessed,
-    problem_of,
+    problem_and_start,
+    rollout_from,
     step_by_step,
 )
 from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
@@ -31,17 +33,17 @@ from torch.distributions import kl_divergence
 from torch.func import functional_call
 
 from trpo_ts import KFAC
-from trpo_ts.critics import make_recurrent_critic
-from trpo_ts.solver.conjugate_gradient import conjugate_gradient
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.solver.linear_operators import damped
-from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.critics import make_recurrent_critic
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.policies import make_recurrent_policy
 from trpo_ts.recurrent.cells import GRU, LSTM, make_cell
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.recurrent.sequences import Sequences
+from trpo_ts.rollout import Rollout
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
 
 CELLS = ("gru", "lstm")
 PRECISION = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -94,19 +96,20 @@ def test_log_probabilities_are_the_behaviours(cell: str, discrete: bool, dtype: 
     algorithm = make_trpo(policy, make_sequence_critic(cell, dtype), max_kl=0.1, max_batchsize=7)
     actor = acting(policy, normalised=normalised)
     kinds = set()
-    for rollout in range(4):
-        if rollout == 2:
+    for number in range(4):
+        if number == 2:
             actor.collector.reset_env()
         behaviour = actor.collect(23)
-        batch = preprocessed(algorithm, actor.buffer)
-        problem = problem_of(algorithm, batch)
+        batch, _ = actor.buffer.sample(0)
+        rollout = rollout_from(algorithm, actor.buffer)
+        problem, start = problem_and_start(algorithm, rollout)
         with torch.no_grad():
-            replayed = problem._distribution(problem.theta_old, slice(0, 92)).log_prob(batch.act)
-        assert (batch.logp_old - behaviour).abs().max() <= PRECISION[dtype]
+            replayed = problem.policy(start.theta, slice(0, 92)).log_prob(rollout.act)
+        assert (problem.logp_old - behaviour).abs().max() <= PRECISION[dtype]
         assert (replayed - behaviour).abs().max() <= PRECISION[dtype]
         assert behaviour.std() > 0.01
         first = batch.policy.hidden_state.before[::23]
-        kinds |= {("begins inside", rollout, bool((first != 0).any())), ("terminated", bool(batch.terminated.any()))}
+        kinds |= {("begins inside", number, bool((first != 0).any())), ("terminated", bool(batch.terminated.any()))}
         kinds |= {("truncated", bool(batch.truncated.any())), ("ends inside", bool((~batch.done[22::23]).any()))}
         stats = update(algorithm, actor.buffer)
         assert stats.step_size.mean > 0
@@ -123,10 +126,10 @@ def test_a_fresh_start_in_the_middle_of_the_buffer_begins_a_sequence(cell: str) 
     behaviour = [actor.collect(10)]
     actor.collector.reset_env()
     behaviour.append(actor.collect_more(10))
-    batch = preprocessed(algorithm, actor.buffer)
-    assert not batch.done.any()
-    assert batch.sequences.starts.tolist() == [0, 10]
-    torch.testing.assert_close(batch.logp_old, torch.cat(behaviour), rtol=0, atol=1e-12)
+    rollout = rollout_from(algorithm, actor.buffer)
+    assert not actor.buffer.sample(0)[0].done.any()
+    assert rollout.starts.tolist() == [0, 10]
+    torch.testing.assert_close(logp_old(algorithm, actor.buffer), torch.cat(behaviour), rtol=0, atol=1e-12)
 
 
 def test_a_buffer_that_lost_its_oldest_rows_is_replayed_from_the_rest() -> None:
@@ -134,8 +137,7 @@ def test_a_buffer_that_lost_its_oldest_rows_is_replayed_from_the_rest() -> None:
     algorithm = make_trpo(policy, make_sequence_critic("gru"))
     actor = acting(policy, n_envs=2, size=16)
     behaviour = actor.collect(25).view(2, 25)[:, 9:].reshape(-1)
-    batch = preprocessed(algorithm, actor.buffer)
-    torch.testing.assert_close(batch.logp_old, behaviour, rtol=0, atol=1e-12)
+    torch.testing.assert_close(logp_old(algorithm, actor.buffer), behaviour, rtol=0, atol=1e-12)
 
 
 def test_the_updated_policy_goes_on_from_the_state_it_had() -> None:
@@ -162,9 +164,9 @@ def test_episodes_collected_by_number_are_replayed_as_well() -> None:
     actor.collector._on_step_hook = note
     with policy_within_training_step(policy):
         actor.collector.collect(n_episode=10)
-    batch = preprocessed(algorithm, actor.buffer)
-    assert len(batch.sequences.starts) == 10
-    torch.testing.assert_close(batch.logp_old, torch.as_tensor(batch.rew), rtol=0, atol=1e-12)
+    rewards = torch.as_tensor(actor.buffer.sample(0)[0].rew)
+    assert len(rollout_from(algorithm, actor.buffer).starts) == 10
+    torch.testing.assert_close(logp_old(algorithm, actor.buffer), rewards, rtol=0, atol=1e-12)
 
 
 class OwnForward(ProbabilisticActorPolicy):
@@ -182,7 +184,7 @@ def test_policies_with_a_forward_pass_of_their_own_are_replayed_by_it() -> None:
     actor = acting(policy)
     behaviour = actor.collect(20)
     algorithm = make_trpo(policy, make_sequence_critic("gru"))
-    torch.testing.assert_close(preprocessed(algorithm, actor.buffer).logp_old, behaviour, rtol=0, atol=1e-12)
+    torch.testing.assert_close(logp_old(algorithm, actor.buffer), behaviour, rtol=0, atol=1e-12)
     assert update(algorithm, actor.buffer).step_size.mean > 0
 
 
@@ -194,9 +196,7 @@ def test_the_trunk_serves_in_actors_of_tianshou_that_hand_its_state_through() ->
     algorithm = make_trpo(policy)
     for _ in range(2):
         behaviour = collected.collect(20)
-        torch.testing.assert_close(
-            preprocessed(algorithm, collected.buffer).logp_old.float(), behaviour, rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(logp_old(algorithm, collected.buffer).float(), behaviour, rtol=0, atol=1e-5)
         assert update(algorithm, collected.buffer).step_size.mean > 0
 
 
@@ -216,7 +216,9 @@ class StepByStep(nn.Module):
         return actor.head(states[:, : actor.trunk.output_dim])[0]
 
 
-def rollout_and_reference(cell: str, discrete: bool, seed: int = 3, **settings: Any) -> tuple[Any, Batch, Any, Tensor]:
+def rollout_and_reference(
+    cell: str, discrete: bool, seed: int = 3, **settings: Any
+) -> tuple[Any, Rollout, Any, Tensor]:
     """Return algorithm, rollout, theta -> distribution unrolled step by step, and theta; from a second rollout."""
     torch.manual_seed(seed)
     policy = make_sequence_policy(cell, discrete)
@@ -224,7 +226,8 @@ def rollout_and_reference(cell: str, discrete: bool, seed: int = 3, **settings: 
     actor = acting(policy, n_envs=3, mean_length=4.0)
     actor.collect(7)
     actor.collect(11)
-    batch = preprocessed(algorithm, actor.buffer)
+    batch, _ = actor.buffer.sample(0)
+    rollout = rollout_from(algorithm, actor.buffer)
     begins = np.roll(batch.done, 1)
     begins[::11] = True
     first = batch.policy.hidden_state.before[torch.as_tensor(begins)]
@@ -232,9 +235,9 @@ def rollout_and_reference(cell: str, discrete: bool, seed: int = 3, **settings: 
     parameters = FlatParameters(module)
 
     def reference(theta: Tensor) -> Any:
-        return policy.dist_fn(functional_call(module, parameters.unflatten(theta), (batch.obs, first, begins)))
+        return policy.dist_fn(functional_call(module, parameters.unflatten(theta), (rollout.obs, first, begins)))
 
-    return algorithm, batch, reference, parameters.read()
+    return algorithm, rollout, reference, parameters.read()
 
 
 @pytest.mark.parametrize("micro_batch_size", [None, 9])
@@ -243,12 +246,13 @@ def rollout_and_reference(cell: str, discrete: bool, seed: int = 3, **settings: 
 def test_gradient_and_fisher_products_are_those_of_the_unrolled_network(
     cell: str, discrete: bool, micro_batch_size: int | None
 ) -> None:
-    algorithm, batch, reference, theta = rollout_and_reference(cell, discrete, micro_batch_size=micro_batch_size)
+    algorithm, rollout, reference, theta = rollout_and_reference(cell, discrete, micro_batch_size=micro_batch_size)
     moved = theta + 0.05 * torch.randn_like(theta)
-    model = problem_of(algorithm, batch).linearise(moved)
+    problem, _ = problem_and_start(algorithm, rollout)
+    model = problem.linearise(point(moved))
 
     leaf = moved.clone().requires_grad_(True)
-    surrogate = (torch.exp(reference(leaf).log_prob(batch.act) - batch.logp_old) * batch.adv).mean()
+    surrogate = (torch.exp(reference(leaf).log_prob(rollout.act) - problem.logp_old) * rollout.adv).mean()
     (gradient,) = torch.autograd.grad(surrogate, leaf)
     assert gradient.norm() > 1e-3
     torch.testing.assert_close(model.gradient, gradient, rtol=0, atol=1e-12)
@@ -267,11 +271,15 @@ def test_gradient_and_fisher_products_are_those_of_the_unrolled_network(
 
 def test_derivatives_flow_through_the_whole_sequence() -> None:
     """The last row of an episode depends on the weights through its first: cutting rows apart changes the gradient."""
-    algorithm, batch, _, theta = rollout_and_reference("gru", True)
+    algorithm, rollout, _, _ = rollout_and_reference("gru", True)
     trunk = slice(0, sum(p.numel() for p in algorithm.policy.actor.trunk.parameters()))
-    whole = problem_of(algorithm, batch).linearise(theta).gradient[trunk]
-    batch.sequences = Sequences.of_rollout(batch.sequences.state, torch.ones(len(batch.act), dtype=torch.bool))
-    cut = problem_of(algorithm, batch).linearise(theta).gradient[trunk]
+    alone = Sequences.of_rollout(rollout.sequences.state, torch.ones(len(rollout), dtype=torch.bool))
+    whole, cut = (
+        problem.linearise(start).gradient[trunk]
+        for problem, start in (
+            problem_and_start(algorithm, r) for r in (rollout, dataclasses.replace(rollout, sequences=alone))
+        )
+    )
     assert (whole - cut).norm() > 0.05 * whole.norm()
 
 
@@ -309,16 +317,20 @@ def test_kfacs_factors_of_the_cell_serve_the_solve_better_than_a_diagonal(cell: 
     """The share of the optimum g^T x / sqrt(x^T A x) that two products reach, on rollouts of noise."""
     shares = []
     for seed in range(5):
-        algorithm, batch, _, theta = rollout_and_reference(cell, False, seed=seed)
-        problem = problem_of(algorithm, batch)
-        model = problem.linearise(theta)
-        a, slices = damped(model.fisher, 0.01), FlatParameters(ActionDistribution(algorithm.policy)).slices
-        trace = problem._trace(theta.clone().requires_grad_(True), slice(0, problem.count))
+        algorithm, rollout, _, _ = rollout_and_reference(cell, False, seed=seed)
+        problem, start = problem_and_start(algorithm, rollout)
+        model, policy = problem.linearise(start), problem.policy
+        a = damped(model.fisher, 0.01)
+        trace = policy.trace(model.theta, slice(0, problem.count), record_layers=True)
         outside = [call for call in trace.layers if ".cell." not in call.name]
         diagonal = kronecker_factors(dataclasses.replace(trace, layers=outside), fisher_metric(trace.output))
-        names = [name for group in model.moments.groups for name in group.names]
+        factors = KFAC()._factors(policy, model.theta, fisher_metric, model.trace)
+        names = [name for group in factors.groups for name in group.names]
         assert sum(".cell." in name for name in names) == 2
-        preconditioners = [KFAC().at(m, slices, 0.01) for m in (model.moments, diagonal)]
+        preconditioners = [
+            KFAC().fit(policy, model.theta, fisher_metric, damping=0.01, whole=model.trace),
+            KFAC()._preconditioner(diagonal, policy, 0.01),
+        ]
         shares.append([share(a, model.gradient, preconditioner) for preconditioner in (*preconditioners, None)])
     kronecker, diagonal_only, none = np.mean(shares, axis=0)
     assert kronecker > diagonal_only > none

@@ -16,7 +16,7 @@ from sequenced import (
     acting,
     make_sequence_critic,
     make_sequence_policy,
-    preprocessed,
+    rollout_from,
     step_by_step,
 )
 from tianshou.data import Batch
@@ -33,8 +33,9 @@ from trpo_ts.critics import (
     make_recurrent_critic,
 )
 from trpo_ts.critics.optimizer_fit import accumulate_gradient
-from trpo_ts.state_values import replayed_values
 from trpo_ts.recurrent.sequences import SequencedObs
+from trpo_ts.rollout import Transitions
+from trpo_ts.state_values import replayed_values
 
 CELLS = ("gru", "lstm")
 FITS = [
@@ -56,8 +57,8 @@ def values_along(
     critic: RecurrentCritic, buffer: Any, max_batchsize: int = 1000
 ) -> tuple[SequencedObs, Tensor, Tensor]:
     batch, indices = buffer.sample(0)
-    batch.obs, batch.obs_next = (torch.as_tensor(obs).double() for obs in (batch.obs, batch.obs_next))
-    return replayed_values(critic, batch, buffer, indices, max_batchsize)
+    transitions = Transitions.of_batch(batch, buffer, indices, device=torch.device("cpu"), dtype=torch.float64)
+    return replayed_values(critic, transitions, max_batchsize)
 
 
 # Values
@@ -257,8 +258,8 @@ def test_a_shared_trunk_is_the_policys() -> None:
     algorithm = make_trpo(policy, critic, critic_fit=GaussNewtonFit())
     actor = acting(policy)
     actor.collect(15)
-    batch = preprocessed(algorithm, actor.buffer)
+    rollout = rollout_from(algorithm, actor.buffer)
     before, head = parameters_of(policy), parameters_of(critic.head)
-    algorithm._fit_critic(batch, None)
+    algorithm._fit_critic(rollout, None)
     assert same(before, policy)
     assert not same(head, critic.head)

@@ -21,15 +21,15 @@ from torch import nn
 from torch.distributions import Distribution, kl_divergence
 
 from trpo_ts import TRPO
+from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.critics import GaussNewtonFit, make_critic
 from trpo_ts.diagnostics import TrainingRecorder
 from trpo_ts.envs import TupleToDictObservation
-from trpo_ts.solver.problem import PolicyProblem
 from trpo_ts.networks import make_trunk
 from trpo_ts.policies import make_policy
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.rollout import as_tensors
 from trpo_ts.runtime import without_validation
+from trpo_ts.solver.problem import Point, PolicyProblem
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,))
 IMAGE = spaces.Box(0, 255, (12, 12, 3), dtype=np.uint8)
@@ -207,14 +207,14 @@ def test_log_probabilities_of_the_update_are_those_of_the_behaviour_policy(name:
     acted: list[torch.Tensor] = []
     policy.register_forward_hook(lambda module, args, result: acted.append(result.dist.log_prob(result.act)))
     seen: list[torch.Tensor] = []
-    policy_problem = TRPO._policy_problem
+    own_problem = TRPO._problem
 
-    def kept(self: TRPO, *args: Any) -> PolicyProblem:
-        problem = policy_problem(self, *args)
+    def kept(self: TRPO, *args: Any) -> tuple[PolicyProblem, Point]:
+        problem, start = own_problem(self, *args)
         seen.append(problem.logp_old)
-        return problem
+        return problem, start
 
-    monkeypatch.setattr(TRPO, "_policy_problem", kept)
+    monkeypatch.setattr(TRPO, "_problem", kept)
     train(lambda: env_of(VECTOR, BOX), policy, make_critic(VECTOR))
     by_environment = torch.stack(acted[:10], dim=1).flatten()  # the buffer holds one environment after another
     torch.testing.assert_close(seen[0].double(), by_environment.double(), rtol=0, atol=1e-5)

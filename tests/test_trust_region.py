@@ -6,32 +6,38 @@ from typing import Any
 
 import pytest
 import torch
-from dense import CATEGORICAL, FAMILIES, NORMAL, DensePolicy, DenseProblem, Family, generator
+from dense import CATEGORICAL, FAMILIES, NORMAL, DensePolicy, DenseProblem, Family, generator, problem_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal
 
-from trpo_ts.solver.conjugate_gradient import SolveOutcome
+from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.kfac.settings import KFAC
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.solver.problem import Point, PolicyProblem
-from trpo_ts.solver.trust_region import PolicyStep, SolverSettings, natural_gradient_step, trust_region_step
+from trpo_ts.solver.conjugate_gradient import SolveStatus
 from trpo_ts.solver.outcomes import StepOutcome
+from trpo_ts.solver.problem import Point, PolicyProblem
+from trpo_ts.solver.trust_region import (
+    PolicyStep,
+    SolverSettings,
+    fixed_step,
+    natural_gradient,
+    trust_region_step,
+)
 
 EXACT = SolverSettings(iterations=400, damping=0.1, tolerance=1e-13)
 both = pytest.mark.parametrize("family", [NORMAL, CATEGORICAL], ids=str)
 
 
-def trpo(problem: PolicyProblem, start: Point | None = None, **settings: Any) -> PolicyStep:
-    values = {"solver": EXACT, "max_kl": 0.01, "backtrack_coeff": 0.8, "max_backtracks": 10, **settings}
-    return trust_region_step(problem, start or problem.start, **values)
-
-
-def npg(problem: PolicyProblem, start: Point | None = None, **settings: Any) -> PolicyStep:
-    return natural_gradient_step(
-        problem, start or problem.start, **{"solver": EXACT, "trust_region_size": 0.5, **settings}
+def trpo(problem: PolicyProblem, start: Point, *, solver: SolverSettings = EXACT, **settings: Any) -> PolicyStep:
+    direction = natural_gradient(problem, problem.linearise(start), solver)
+    return trust_region_step(
+        problem, start, direction, **{"max_kl": 0.01, "backtrack_coeff": 0.8, "max_backtracks": 10, **settings}
     )
+
+
+def npg(problem: PolicyProblem, start: Point, *, factor: float = 0.5) -> PolicyStep:
+    return fixed_step(problem, start, natural_gradient(problem, problem.linearise(start), EXACT), factor=factor)
 
 
 def dense_direction(case: DenseProblem, theta: Tensor, damping: float) -> tuple[Tensor, float]:
@@ -49,19 +55,19 @@ def dense_direction(case: DenseProblem, theta: Tensor, damping: float) -> tuple[
 @pytest.mark.parametrize("damping", [1.0, 0.1, 1e-3])
 def test_the_direction_is_the_dense_natural_gradient(family: Family, damping: float):
     case = DenseProblem(DensePolicy(family, rows=30))
-    step = trpo(case.problem, solver=SolverSettings(400, damping, 1e-13))
+    step = trpo(case.problem, case.start, solver=SolverSettings(400, damping, 1e-13))
     x, curvature = dense_direction(case, case.policy.theta, damping)
-    torch.testing.assert_close(step.gradient, case.gradient(case.policy.theta), rtol=1e-10, atol=1e-13)
-    torch.testing.assert_close(step.solution.x, x, rtol=1e-7, atol=1e-9)
-    assert step.solution.curvature == pytest.approx(curvature, rel=1e-8)
-    assert step.solution.outcome is SolveOutcome.CONVERGED
+    torch.testing.assert_close(step.direction.gradient, case.gradient(case.policy.theta), rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(step.direction.solution.x, x, rtol=1e-7, atol=1e-9)
+    assert step.direction.solution.curvature == pytest.approx(curvature, rel=1e-8)
+    assert step.direction.solution.status is SolveStatus.CONVERGED
 
 
 @both
 @pytest.mark.parametrize("max_kl", [1e-3, 0.01, 0.1])
 def test_the_full_step_has_the_length_of_the_trust_region(family: Family, max_kl: float):
     case = DenseProblem(DensePolicy(family, rows=30))
-    step = trpo(case.problem, max_kl=max_kl)
+    step = trpo(case.problem, case.start, max_kl=max_kl)
     x, curvature = dense_direction(case, case.policy.theta, 0.1)
     full = math.sqrt(2 * max_kl / curvature)
     assert step.accepted
@@ -73,7 +79,7 @@ def test_the_full_step_has_the_length_of_the_trust_region(family: Family, max_kl
 @both
 def test_the_end_is_described_by_the_equations(family: Family):
     case = DenseProblem(DensePolicy(family, rows=30))
-    step = trpo(case.problem)
+    step = trpo(case.problem, case.start)
     start, end = case.policy.theta, step.end.theta
     kl = float(case.policy.kl(start, end))
     assert 0 < kl <= 0.01
@@ -88,7 +94,7 @@ def test_the_end_is_described_by_the_equations(family: Family):
 @both
 def test_a_later_step_solves_where_it_stands_and_is_anchored_at_the_behaviour_policy(family: Family):
     case = DenseProblem(DensePolicy(family, rows=30))
-    first = trpo(case.problem, max_kl=0.02)
+    first = trpo(case.problem, case.start, max_kl=0.02)
     second = trpo(case.problem, first.end, max_kl=0.02)
     x, curvature = dense_direction(case, first.end.theta, 0.1)
     full = math.sqrt(0.04 / curvature) * x
@@ -102,7 +108,7 @@ def test_a_later_step_solves_where_it_stands_and_is_anchored_at_the_behaviour_po
 @pytest.mark.parametrize("size", [0.1, 1.0])
 def test_a_natural_gradient_step_has_a_fixed_factor(family: Family, size: float):
     case = DenseProblem(DensePolicy(family, rows=30))
-    step = npg(case.problem, trust_region_size=size)
+    step = npg(case.problem, case.start, factor=size)
     x, _ = dense_direction(case, case.policy.theta, 0.1)
     torch.testing.assert_close(step.end.theta, case.policy.theta + size * x, rtol=1e-7, atol=1e-9)
     assert (step.step_size, step.fraction, step.backtracks, step.accepted) == (size, 1.0, 0, True)
@@ -112,8 +118,8 @@ def test_a_natural_gradient_step_has_a_fixed_factor(family: Family, size: float)
 @both
 def test_a_later_natural_gradient_step_starts_where_it_stands(family: Family):
     case = DenseProblem(DensePolicy(family, rows=30))
-    first = npg(case.problem, trust_region_size=0.1)
-    second = npg(case.problem, first.end, trust_region_size=0.1)
+    first = npg(case.problem, case.start, factor=0.1)
+    second = npg(case.problem, first.end, factor=0.1)
     x, _ = dense_direction(case, first.end.theta, 0.1)
     torch.testing.assert_close(second.end.theta, first.end.theta + 0.1 * x, rtol=1e-7, atol=1e-9)
 
@@ -121,10 +127,10 @@ def test_a_later_natural_gradient_step_starts_where_it_stands(family: Family):
 @both
 def test_the_entropy_bonus_enters_gradient_and_line_search(family: Family):
     case = DenseProblem(DensePolicy(family, rows=30), ent_coef=0.5)
-    step = trpo(case.problem)
+    step = trpo(case.problem, case.start)
     x, curvature = dense_direction(case, case.policy.theta, 0.1)
-    torch.testing.assert_close(step.solution.x, x, rtol=1e-7, atol=1e-9)
-    assert step.solution.curvature == pytest.approx(curvature, rel=1e-8)
+    torch.testing.assert_close(step.direction.solution.x, x, rtol=1e-7, atol=1e-9)
+    assert step.direction.solution.curvature == pytest.approx(curvature, rel=1e-8)
     assert step.improvement == pytest.approx(
         float(case.objective(step.end.theta) - case.objective(case.policy.theta)), rel=1e-9
     )
@@ -133,20 +139,22 @@ def test_the_entropy_bonus_enters_gradient_and_line_search(family: Family):
 @both
 def test_subsampling_changes_the_operator_and_neither_gradient_nor_bound(family: Family):
     case = DenseProblem(DensePolicy(family, rows=30), fisher_subsampling=0.1)
-    step = trpo(case.problem)
+    step = trpo(case.problem, case.start)
     theta = case.policy.theta
     damped = case.policy.fisher(theta, torch.tensor([0, 10, 20])) + 0.1 * torch.eye(len(theta), dtype=torch.float64)
-    torch.testing.assert_close(step.solution.x, torch.linalg.solve(damped, case.gradient(theta)), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(
+        step.direction.solution.x, torch.linalg.solve(damped, case.gradient(theta)), rtol=1e-7, atol=1e-9
+    )
     assert float(case.policy.kl(theta, step.end.theta)) <= 0.01
 
 
 @pytest.mark.parametrize("iterations", [1, 3])
 def test_few_iterations_still_scale_by_their_own_curvature(iterations: int):
     case = DenseProblem(DensePolicy(NORMAL, rows=30))
-    step = trpo(case.problem, solver=SolverSettings(iterations, 0.1, 0.0))
+    step = trpo(case.problem, case.start, solver=SolverSettings(iterations, 0.1, 0.0))
     damped = case.policy.fisher(case.policy.theta) + 0.1 * torch.eye(len(case.policy.theta), dtype=torch.float64)
-    x = step.solution.x
-    assert step.solution.iterations == iterations
+    x = step.direction.solution.x
+    assert step.direction.solution.iterations == iterations
     assert step.step_size / step.fraction == pytest.approx(math.sqrt(0.02 / float(x.dot(damped @ x))), rel=1e-9)
 
 
@@ -162,47 +170,39 @@ class TanhPolicy(nn.Module):
         return Categorical(logits=self.network(obs))
 
 
-def tanh_network_problem() -> tuple[PolicyProblem, FlatParameters]:
+def tanh_network_problem() -> tuple[PolicyProblem, Point]:
     torch.manual_seed(0)
     obs = torch.randn(60, 3, dtype=torch.float64)
-    parameters = FlatParameters(TanhPolicy().double())
-    theta = parameters.read()
-    behaviour = parameters.call(theta, obs)
-    act = behaviour.sample()
-    problem = PolicyProblem(
-        lambda t, rows: parameters.call(t, obs[rows]),
-        theta,
-        act=act,
-        adv=torch.randn(60, dtype=torch.float64),
-        trace=lambda t, rows: parameters.trace(t, obs[rows]),
-        kfac=KFAC(),
-    )
-    return problem, parameters
+    policy = RowFunction(TanhPolicy().double(), lambda rows: (obs[rows],), 60, record_layers=True)
+    act = policy(policy.parameters.read(), slice(None)).sample()
+    return PolicyProblem.of_rollout(policy, act=act, adv=torch.randn(60, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("inner_iterations", [1, 4])
 def test_a_preconditioner_does_not_change_what_the_solve_converges_to(inner_iterations: int):
-    problem, parameters = tanh_network_problem()
-    plain = trpo(problem, solver=SolverSettings(400, 1e-3, 1e-12))
-    kfac = trpo(problem, solver=SolverSettings(400, 1e-3, 1e-12, KFAC(inner_iterations), parameters.slices))
-    torch.testing.assert_close(kfac.solution.x, plain.solution.x, rtol=1e-6, atol=1e-8)
-    assert kfac.solution.curvature == pytest.approx(plain.solution.curvature, rel=1e-6)
-    assert kfac.solution.outcome is SolveOutcome.CONVERGED
+    problem, start = tanh_network_problem()
+    plain = trpo(problem, start, solver=SolverSettings(400, 1e-3, 1e-12))
+    kfac = trpo(problem, start, solver=SolverSettings(400, 1e-3, 1e-12, KFAC(inner_iterations)))
+    torch.testing.assert_close(kfac.direction.solution.x, plain.direction.solution.x, rtol=1e-6, atol=1e-8)
+    assert kfac.direction.solution.curvature == pytest.approx(plain.direction.solution.curvature, rel=1e-6)
+    assert kfac.direction.solution.status is SolveStatus.CONVERGED
 
 
 def test_a_preconditioned_step_of_few_products_keeps_the_bound_and_is_closer_to_the_optimum():
-    problem, parameters = tanh_network_problem()
-    exact = trpo(problem, solver=SolverSettings(400, 1e-3, 1e-12))
+    problem, start = tanh_network_problem()
+    exact = trpo(problem, start, solver=SolverSettings(400, 1e-3, 1e-12))
     gains = []
     for preconditioner in (None, KFAC()):
-        step = trpo(problem, solver=SolverSettings(3, 1e-3, 0.0, preconditioner, parameters.slices))
+        step = trpo(problem, start, solver=SolverSettings(3, 1e-3, 0.0, preconditioner))
         assert step.accepted
         assert step.end.evaluation.kl <= 0.01
         direction = step.end.theta - problem.theta_old
-        fisher = problem.linearise(problem.theta_old).fisher
+        fisher = problem.linearise(start).fisher
         length = math.sqrt(float(direction.dot(fisher(direction) + 1e-3 * direction)))
         # The share of the largest first-order improvement that a direction of this length can have.
-        gains.append(float(step.gradient.dot(direction)) / (length * math.sqrt(exact.solution.curvature)))
+        gains.append(
+            float(step.direction.gradient.dot(direction)) / (length * math.sqrt(exact.direction.solution.curvature))
+        )
     plain, preconditioned = gains
     assert 0.0 < plain < preconditioned <= 1.0 + 1e-9
 
@@ -210,7 +210,7 @@ def test_a_preconditioned_step_of_few_products_keeps_the_bound_and_is_closer_to_
 # --- a problem whose divergence is its quadratic model
 
 
-def linear_gaussian(rows: int = 40, **settings: Any) -> tuple[PolicyProblem, Tensor]:
+def linear_gaussian(rows: int = 40, **settings: Any) -> tuple[PolicyProblem, Point, Tensor]:
     obs = torch.randn(rows, 3, dtype=torch.float64, generator=generator(1))
     theta = torch.tensor([0.5, -0.3, 0.2], dtype=torch.float64)
     act = obs @ theta + torch.randn(rows, dtype=torch.float64, generator=generator(2))
@@ -219,24 +219,24 @@ def linear_gaussian(rows: int = 40, **settings: Any) -> tuple[PolicyProblem, Ten
     def distribution(t: Tensor, part: slice | Tensor) -> Normal:
         return Normal(obs[part] @ t, torch.ones(len(obs[part]), dtype=torch.float64))
 
-    return PolicyProblem(distribution, theta, act=act, adv=adv, **settings), obs
+    return *problem_of(distribution, theta, act=act, adv=adv, **settings), obs
 
 
 @pytest.mark.parametrize("max_kl", [1e-6, 1e-3, 0.01])
 def test_the_full_step_is_accepted_where_the_models_are_exact(max_kl: float):
-    problem, obs = linear_gaussian()
-    step = trpo(problem, max_kl=max_kl, solver=SolverSettings(10, 0.01, 0.0))
+    problem, start, obs = linear_gaussian()
+    step = trpo(problem, start, max_kl=max_kl, solver=SolverSettings(10, 0.01, 0.0))
     assert (step.outcome, step.fraction, step.backtracks) == (StepOutcome.ACCEPTED, 1.0, 0)
     fisher = obs.mT @ obs / len(obs)
-    x = torch.linalg.solve(fisher + 0.01 * torch.eye(3, dtype=torch.float64), step.gradient)
+    x = torch.linalg.solve(fisher + 0.01 * torch.eye(3, dtype=torch.float64), step.direction.gradient)
     share = float(x.dot(fisher @ x) / (x.dot(fisher @ x) + 0.01 * x.dot(x)))
     assert step.end.evaluation.kl == pytest.approx(max_kl * share, rel=1e-9)
     assert step.improvement == pytest.approx(step.expected_improvement, rel=3 * math.sqrt(max_kl) + 1e-6)
 
 
 def test_without_damping_the_full_step_ends_on_the_bound():
-    problem, _ = linear_gaussian()
-    step = trpo(problem, max_kl=0.01, solver=SolverSettings(10, 0.0, 0.0), backtrack_coeff=0.999)
+    problem, start, _ = linear_gaussian()
+    step = trpo(problem, start, max_kl=0.01, solver=SolverSettings(10, 0.0, 0.0), backtrack_coeff=0.999)
     assert step.accepted
     assert 0.99 * 0.01 < step.end.evaluation.kl <= 0.01
 
@@ -246,7 +246,7 @@ def test_without_damping_the_full_step_ends_on_the_bound():
 
 def normal_with(
     mean: Callable[[Tensor], Tensor], *, act: list[float], adv: list[float], **settings: Any
-) -> PolicyProblem:
+) -> tuple[PolicyProblem, Point]:
     """One observation, one parameter that starts at zero, a unit standard deviation."""
     theta = torch.zeros(1, dtype=torch.float64)
     actions, advantages = torch.tensor(act).double(), torch.tensor(adv).double()
@@ -254,28 +254,22 @@ def normal_with(
     def distribution(t: Tensor, rows: slice | Tensor) -> Distribution:
         return Normal(mean(t).expand(len(actions))[rows], torch.ones_like(actions[rows]))
 
-    return PolicyProblem(distribution, theta, act=actions, adv=advantages, **settings)
+    return problem_of(distribution, theta, act=actions, adv=advantages, **settings)
 
 
-def flat_on_the_first_row() -> PolicyProblem:
+def flat_on_the_first_row() -> tuple[PolicyProblem, Point]:
     obs = torch.tensor([0.0, 1.0, 2.0]).double()
     theta, act = torch.zeros(1, dtype=torch.float64), torch.tensor([1.0, 1.0, -1.0]).double()
 
     def distribution(t: Tensor, rows: slice | Tensor) -> Distribution:
         return Normal(obs[rows] * t, torch.ones_like(obs[rows]))
 
-    return PolicyProblem(
-        distribution,
-        theta,
-        act=act,
-        adv=torch.tensor([1.0, 2.0, 3.0]).double(),
-        fisher_subsampling=0.3,
-    )
+    return problem_of(distribution, theta, act=act, adv=torch.tensor([1.0, 2.0, 3.0]).double(), fisher_subsampling=0.3)
 
 
 UNDAMPED = SolverSettings(10, 0.0, 0.0)
 IDENTITY = {"mean": lambda t: t}
-FAILURES: list[tuple[StepOutcome, Callable[[], PolicyProblem], dict[str, Any]]] = [
+FAILURES: list[tuple[StepOutcome, Callable[[], tuple[PolicyProblem, Point]], dict[str, Any]]] = [
     (StepOutcome.CONSTANT_ADVANTAGES, lambda: normal_with(**IDENTITY, act=[1.0, 2.0], adv=[0.0, 0.0]), {}),
     (StepOutcome.CONSTANT_ADVANTAGES, lambda: normal_with(**IDENTITY, act=[1.0, 2.0], adv=[5.0, 5.0]), {}),
     (StepOutcome.CONSTANT_ADVANTAGES, lambda: normal_with(**IDENTITY, act=[1.0, 2.0], adv=[0.1, 0.1 + 1e-16]), {}),
@@ -313,17 +307,24 @@ FAILURES: list[tuple[StepOutcome, Callable[[], PolicyProblem], dict[str, Any]]] 
 ]
 
 
+def assert_ends_where_it_started(step: PolicyStep, start: Point) -> None:
+    assert step.end is step.start
+    assert step.start.theta is start.theta
+    assert step.start.evaluation is start.evaluation
+    assert step.start.trace is None  # the graph of a point is not kept longer than for its step
+
+
 @pytest.mark.parametrize(
     ("outcome", "build", "settings"), FAILURES, ids=[f"{i}-{o.name}" for i, (o, _, _) in enumerate(FAILURES)]
 )
 def test_every_failure_is_named_and_ends_where_it_started(
-    outcome: StepOutcome, build: Callable[[], PolicyProblem], settings: dict[str, Any]
+    outcome: StepOutcome, build: Callable[[], tuple[PolicyProblem, Point]], settings: dict[str, Any]
 ):
-    problem = build()
-    start, before = problem.start, problem.theta_old.clone()
+    problem, start = build()
+    before = problem.theta_old.clone()
     step = trpo(problem, start, **settings)
     assert step.outcome is outcome
-    assert step.end is step.start is start
+    assert_ends_where_it_started(step, start)
     assert torch.equal(problem.theta_old, before)
     assert not step.accepted
     assert (step.step_size, step.fraction, step.improvement, step.expected_improvement) == (0.0, 0.0, 0.0, 0.0)
@@ -343,24 +344,23 @@ def test_the_failures_above_and_acceptance_are_all_outcomes_there_are():
         )
     ],
 )
-def test_a_natural_gradient_step_fails_alike(outcome: StepOutcome, build: Callable[[], PolicyProblem]):
-    problem = build()
-    start = problem.start
-    step = npg(problem, start, trust_region_size=10.0)
+def test_a_natural_gradient_step_fails_alike(outcome: StepOutcome, build: Callable[[], tuple[PolicyProblem, Point]]):
+    problem, start = build()
+    step = npg(problem, start, factor=10.0)
     assert step.outcome is outcome
-    assert step.end is step.start is start
+    assert_ends_where_it_started(step, start)
     assert (step.step_size, step.fraction, step.improvement) == (0.0, 0.0, 0.0)
 
 
 def test_a_failing_step_backtracks_through_all_candidates():
-    problem = normal_with(mean=lambda t: torch.sinh(50 * t), act=[1.0, 2.0], adv=[-1.0, 1.0])
-    step = trpo(problem, max_kl=1.0, max_backtracks=3, backtrack_coeff=0.99, solver=UNDAMPED)
+    problem, start = normal_with(mean=lambda t: torch.sinh(50 * t), act=[1.0, 2.0], adv=[-1.0, 1.0])
+    step = trpo(problem, start, max_kl=1.0, max_backtracks=3, backtrack_coeff=0.99, solver=UNDAMPED)
     assert (step.outcome, step.backtracks) == (StepOutcome.KL_ABOVE_BOUND, 2)
 
 
 def test_backtracking_rescues_a_step_that_is_too_long():
-    problem = normal_with(mean=lambda t: torch.sinh(5 * t), act=[1.0, 2.0], adv=[-1.0, 1.0])
-    step = trpo(problem, max_kl=1.0, backtrack_coeff=0.5, solver=UNDAMPED)
+    problem, start = normal_with(mean=lambda t: torch.sinh(5 * t), act=[1.0, 2.0], adv=[-1.0, 1.0])
+    step = trpo(problem, start, max_kl=1.0, backtrack_coeff=0.5, solver=UNDAMPED)
     assert step.accepted
     # The gradient is 5 / 2 and the Fisher matrix 25, so that x = 1/10, x.F x = 1/4 and the full step sqrt(2) / 5;
     # halved once the mean sinh(sqrt(2) / 2) = 0.767 is within sqrt(2).
@@ -386,13 +386,8 @@ def test_a_covariance_that_stops_being_positive_definite_is_turned_down(validate
     before = Distribution._validate_args
     Distribution.set_default_validate_args(validate)
     try:
-        problem = PolicyProblem(
-            distribution,
-            theta,
-            act=act,
-            adv=torch.tensor([1.0, 1.0, -2.0]).double(),
-        )
-        step = trpo(problem, max_kl=10.0, max_backtracks=1, solver=UNDAMPED)
+        problem, start = problem_of(distribution, theta, act=act, adv=torch.tensor([1.0, 1.0, -2.0]).double())
+        step = trpo(problem, start, max_kl=10.0, max_backtracks=1, solver=UNDAMPED)
     finally:
         Distribution.set_default_validate_args(before)
     assert step.outcome is StepOutcome.NON_FINITE_CANDIDATE
@@ -409,31 +404,25 @@ def test_impossible_actions_stay_impossible_and_disturb_nothing():
         return Categorical(logits=(obs[rows] @ t.view(2, 3)).masked_fill(mask[rows], -math.inf))
 
     act = torch.arange(20) % 2 * 2
-    problem = PolicyProblem(
-        distribution,
-        theta,
-        act=act,
-        adv=obs[:, 0],
-        ent_coef=0.01,
-    )
-    step = trpo(problem)
+    problem, start = problem_of(distribution, theta, act=act, adv=obs[:, 0], ent_coef=0.01)
+    step = trpo(problem, start)
     end = distribution(step.end.theta, slice(None)).probs
     assert step.accepted
     assert float(end[mask].max()) == 0.0
-    start = distribution(theta, slice(None)).probs
-    terms = torch.where(mask, 0.0, start * torch.log(start / end))
+    before = distribution(theta, slice(None)).probs
+    terms = torch.where(mask, 0.0, before * torch.log(before / end))
     assert step.end.evaluation.kl == pytest.approx(float(terms.sum(-1).mean()), rel=1e-9)
 
 
 def test_a_policy_that_no_trainable_parameter_moves_has_a_zero_gradient():
     theta, act = torch.zeros(2), torch.tensor([0.5, 1.0, 2.0])
-    problem = PolicyProblem(
+    problem, start = problem_of(
         lambda t, rows: Normal(torch.zeros(3)[rows], torch.ones(3)[rows]),
         theta,
         act=act,
         adv=torch.tensor([1.0, 2.0, 3.0]),
     )
-    assert trpo(problem).outcome is StepOutcome.ZERO_GRADIENT
+    assert trpo(problem, start).outcome is StepOutcome.ZERO_GRADIENT
 
 
 # --- the contract, for any policy
@@ -463,17 +452,18 @@ def test_repeated_steps_keep_the_bound_and_raise_the_objective(
     subsampling: float,
 ):
     case = DenseProblem(DensePolicy(family, rows, hidden, seed), seed, fisher_subsampling=subsampling)
-    behaviour, point = case.policy.theta.clone(), case.problem.start
+    behaviour, here = case.policy.theta.clone(), case.start
     for _ in range(repeat):
-        step = trpo(case.problem, point, max_kl=max_kl, solver=SolverSettings(iterations, damping, 0.0))
+        step = trpo(case.problem, here, max_kl=max_kl, solver=SolverSettings(iterations, damping, 0.0))
         if step.accepted:
             assert float(case.policy.kl(behaviour, step.end.theta)) <= max_kl * (1 + 1e-9) + 1e-13
             assert step.end.evaluation.kl <= max_kl
-            assert float(case.objective(step.end.theta)) > float(case.objective(point.theta)) - 1e-12
+            assert float(case.objective(step.end.theta)) > float(case.objective(here.theta)) - 1e-12
             assert step.improvement > 0
         else:
-            assert step.end is point
-        point = step.end
+            assert step.end is step.start
+            assert step.end.theta is here.theta
+        here = step.end
     assert torch.equal(case.policy.theta, behaviour)
     assert torch.equal(case.problem.theta_old, behaviour)
 
@@ -489,13 +479,10 @@ def test_in_float32_the_bound_holds_for_advantages_of_any_scale(seed: int, max_k
         loc = torch.tanh(obs[rows] @ t[:6].view(3, 2))
         return Independent(Normal(loc, torch.exp(t[6:]).expand_as(loc)), 1)
 
-    problem = PolicyProblem(
-        distribution,
-        theta,
-        act=act,
-        adv=scale * torch.randn(30, generator=generator(seed + 3)),
+    problem, start = problem_of(
+        distribution, theta, act=act, adv=scale * torch.randn(30, generator=generator(seed + 3))
     )
-    step = trpo(problem, max_kl=max_kl, solver=SolverSettings(10, 0.1, 1e-5))
+    step = trpo(problem, start, max_kl=max_kl, solver=SolverSettings(10, 0.1, 1e-5))
     assert step.accepted
     (m, s), (m_new, s_new) = (
         (torch.tanh(obs @ t[:6].view(3, 2)).double(), torch.exp(t[6:]).double()) for t in (theta, step.end.theta)
@@ -506,6 +493,7 @@ def test_in_float32_the_bound_holds_for_advantages_of_any_scale(seed: int, max_k
 
 def test_the_scale_of_the_advantages_does_not_change_the_step():
     case = DenseProblem(DensePolicy(NORMAL, rows=30))
-    step = trpo(case.problem)
+    step = trpo(case.problem, case.start)
     case.problem.adv = case.problem.adv * 1e30
-    torch.testing.assert_close(trpo(case.problem).end.theta, step.end.theta, rtol=1e-9, atol=1e-11)
+    start = Point(case.start.theta, case.problem.evaluate(case.start.theta))
+    torch.testing.assert_close(trpo(case.problem, start).end.theta, step.end.theta, rtol=1e-9, atol=1e-11)
