@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"trpo_ts": "trpo_ts", "policies": "trpo_ts.policies", "critics": "trpo_ts.critics"}
 
 ABOVE = ("trpo_ts.checkpoints", "trpo_ts.training")

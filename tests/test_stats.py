@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from repository import ROOT
 from rollouts import OBS_DIM, Mlp, make_actor_policy, make_rollout, make_trpo, update
 from tianshou.algorithm import TRPO as TianshouTRPO
 from tianshou.algorithm.optim import AdamOptimizerFactory
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "tianshou_traps.md"
 
 

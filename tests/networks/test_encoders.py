@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -16,6 +15,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from repository import ROOT
 from rollouts import OBS_DIM
 from tianshou.data import Batch
 from tianshou.utils.net.common import Net
@@ -270,7 +270,7 @@ def test_tuples_become_dicts_at_every_level():
 
 
 def test_the_examples_of_the_documentation_run():
-    page = (Path(__file__).resolve().parent.parent / "docs" / "spaces.md").read_text()
+    page = (ROOT / "docs" / "spaces.md").read_text()
     sections = dict(section.split("\n", 1) for section in page.split("\n## ")[1:])
     text = sections["Observations"] + sections["Networks and distributions"]
     names: dict[str, Any] = {}

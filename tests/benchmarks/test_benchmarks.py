@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from pathlib import Path
 from types import SimpleNamespace
 
 import common
@@ -18,6 +17,7 @@ import reliability
 import return_unit
 import speed
 import torch
+from repository import ROOT
 from torch import nn
 from updates import critics, figures, tables
 from updates.cases import quick_cases
@@ -30,8 +30,6 @@ from trpo_ts import TRPO
 from trpo_ts.critics import OptimizerFit
 from trpo_ts.solver.conjugate_gradient import conjugate_gradient
 from trpo_ts.solver.linear_operators import damped
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def between_markers(document, name):

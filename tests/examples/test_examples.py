@@ -8,15 +8,15 @@ import subprocess
 import sys
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trpo_ts import TRPOTrainingStats
 from trpo_ts.diagnostics import UpdateRecord, load_records
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def load(name):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +13,7 @@ import pytest
 import torch
 from action_tasks import OBSERVATIONS, Anything, Matching, mean_return, train
 from gymnasium import spaces
+from repository import ROOT
 from rollouts import mean_kl, update
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, Collector, CollectStats, VectorReplayBuffer
@@ -162,7 +162,7 @@ def test_unequal_components_are_learned():
 
 
 def test_the_examples_in_the_documentation_run():
-    page = (Path(__file__).resolve().parent.parent / "docs" / "spaces.md").read_text()
+    page = (ROOT / "docs" / "spaces.md").read_text()
     section = page.split("\n## Actions\n")[1].split("\n## ")[0]
     names: dict[str, Any] = {}
     for code in re.findall(r"^```python\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE):
