@@ -1,18 +1,17 @@
-"""Networks with operations that cannot be differentiated twice: fused attention, and functions that refuse it."""
+"""Products of networks with operations that cannot be differentiated twice."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from typing import Any
 
 import pytest
 import torch
+from once_differentiable import Sine, SineInTorch
 from rollouts import (
     ACT_DIM,
     OBS_DIM,
     Actor,
-    Mlp,
     make_actor_policy,
     make_rollout,
     make_trpo,
@@ -27,7 +26,6 @@ from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.autodiff.gauss_newton import GaussNewton, NoSecondDerivativeError
 from trpo_ts.critics import GaussNewtonFit
 from trpo_ts.distributions.fisher_metric import FisherMetric
-from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.runtime import twice_differentiable
 
 
@@ -43,35 +41,6 @@ class Attention(nn.Module):
     def forward(self, obs: Any) -> Tensor:
         tokens = torch.as_tensor(obs, dtype=self.head.weight.dtype).unsqueeze(-1)
         return self.head(self.layer(self.embedding(tokens)).mean(dim=1))
-
-
-class OnceDifferentiable(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return torch.sin(x)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * torch.cos(ctx.saved_tensors[0])
-
-
-class Sine(nn.Module):
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.first, self.scale = nn.Linear(OBS_DIM, 6), nn.Parameter(torch.ones(6))
-        self.last = nn.Linear(6, outputs)
-
-    def forward(self, obs: Any) -> Tensor:
-        x = torch.as_tensor(obs, dtype=self.scale.dtype)
-        return self.last(OnceDifferentiable.apply(self.first(x) * self.scale))
-
-
-class SineInTorch(Sine):
-    def forward(self, obs: Any) -> Tensor:
-        x = torch.as_tensor(obs, dtype=self.scale.dtype)
-        return self.last(torch.sin(self.first(x) * self.scale))
 
 
 @pytest.mark.parametrize("body", [Attention, Sine])
@@ -127,53 +96,3 @@ def test_without_a_way_to_the_outputs_there_is_an_error():
     operator = GaussNewton(FisherMetric((outputs,), tuple, tuple), list(network.parameters()))
     with pytest.raises(NoSecondDerivativeError, match="cannot be differentiated twice"):
         operator.product(list(network.parameters()))
-
-
-def test_the_model_has_the_mean_of_a_diagonal_that_it_cannot_probe():
-    torch.manual_seed(3)
-    network = Sine(1).double()
-    x = torch.randn(4000, OBS_DIM, dtype=torch.float64)
-    parameters = FlatParameters(network)
-    theta = parameters.read().requires_grad_(True)
-    trace = parameters.trace(theta, x)
-    moments = kronecker_factors(trace, FisherMetric((trace.output,), tuple, tuple))
-    (diagonal,) = moments.diagonal.values()
-    # The derivative in the scale is w cos(a s) a, with a the first layer's output.
-    first = network.first(x)
-    exact = (network.last.weight * torch.cos(first * network.scale) * first).square().mean(dim=0)
-    assert len(diagonal) == 6
-    assert float(diagonal.std()) == 0.0
-    assert 0.2 < float(diagonal.mean() / exact.mean()) < 5.0  # one draw of signs
-
-
-@pytest.mark.parametrize("flash", [True, False])
-def test_attention_gets_a_kernel_that_can_be_differentiated_twice_and_settings_stay(flash):
-    def settings():
-        cuda = torch.backends.cuda
-        return (
-            cuda.math_sdp_enabled(),
-            cuda.flash_sdp_enabled(),
-            cuda.mem_efficient_sdp_enabled(),
-            cuda.cudnn_sdp_enabled(),
-        )
-
-    outside = settings()
-    torch.backends.cuda.enable_flash_sdp(flash)
-    try:
-        before = settings()
-        with contextlib.suppress(ZeroDivisionError), twice_differentiable(Mlp((2, 3, 1))):
-            assert settings() == (True, False, False, False)
-            raise ZeroDivisionError
-        assert settings() == before
-    finally:
-        torch.backends.cuda.enable_flash_sdp(outside[1])
-
-
-def test_recurrent_layers_get_a_kernel_that_can_be_differentiated_twice_and_settings_stay():
-    before = torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    with twice_differentiable(nn.ModuleList([nn.GRU(2, 3)])):
-        assert not torch.backends.cudnn.enabled
-    with twice_differentiable(Mlp((2, 3, 1))):
-        assert torch.backends.cudnn.enabled == before[0]
-    after = torch.backends.cudnn.enabled, torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    assert after == before

@@ -10,15 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rollouts import Mlp, make_actor_policy, make_trpo, parameters_of, same, update
-from sequenced import (
-    WIDTH,
-    Acting,
-    acting,
-    make_sequence_critic,
-    make_sequence_policy,
-    rollout_from,
-    step_by_step,
-)
+from sequenced import WIDTH, Acting, acting, make_sequence_critic, make_sequence_policy, rollout_from, step_by_step
 from tianshou.data import Batch
 from torch import Tensor
 from torch.nn import functional as F
@@ -87,7 +79,7 @@ def test_values_are_those_of_the_network_unrolled_step_by_step(cell: str, max_ba
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_values_go_on_where_an_episode_runs_into_the_next_rollout(cell: str) -> None:
+def test_values_continue_where_an_episode_runs_into_the_next_rollout(cell: str) -> None:
     """Three rollouts one after another are valued as one long rollout is."""
     actor = plain_acting(mean_length=12.0)
     critic = make_sequence_critic(cell)
@@ -215,7 +207,7 @@ def test_minibatches_are_whole_sequences_and_together_all_rows(batch_size: int) 
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_rows_that_a_fit_of_ones_own_cuts_go_on_from_the_states_of_the_values(cell: str) -> None:
+def test_rows_that_a_users_fit_cuts_continue_from_the_states_of_the_values(cell: str) -> None:
     task = task_of(cell)
     with torch.no_grad():
         whole = task.critic(task.obs)

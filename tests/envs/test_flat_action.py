@@ -161,7 +161,7 @@ def test_the_example_in_the_documentation():
 
 
 @pytest.mark.parametrize(
-    ("structure", "must", "mend"),
+    ("structure", "must", "fix"),
     [
         (spaces.Tuple([spaces.Text(4)]), "be made of Box, Discrete", "action wrapper"),
         (spaces.Dict(a=spaces.Tuple([spaces.Sequence(spaces.Discrete(2))])), "be made of", "action wrapper"),
@@ -172,7 +172,7 @@ def test_the_example_in_the_documentation():
     ],
     ids=repr,
 )
-def test_what_has_no_flat_form_is_refused_with_the_mend(structure: gym.Space[Any], must: str, mend: str):
+def test_what_has_no_flat_form_is_refused_with_the_fix(structure: gym.Space[Any], must: str, fix: str):
     with pytest.raises(ValueError, match=f"^action_space must .*{must}") as caught:
         FlattenAction(Anything(structure))
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)

@@ -1,3 +1,5 @@
+"""The policies of make_policy: shapes, the start, acting, copies, what is refused."""
+
 from __future__ import annotations
 
 import copy
@@ -12,42 +14,24 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from factory_cases import (
+    BOUNDED,
+    DISCRETE,
+    OBS,
+    UNBOUNDED,
+    act_on,
+    actions,
+    assert_orthogonal,
+    linear_layers,
+    observations,
+)
 from gymnasium import spaces
-from tianshou.data import Batch
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
 from trpo_ts.critics import make_critic
 from trpo_ts.policies import diagonal_gaussian, factory, make_policy
-
-OBS = spaces.Box(-np.inf, np.inf, (5,))
-BOUNDED = spaces.Box(np.array([-2.0, 0.0], dtype=np.float32), np.array([2.0, 10.0], dtype=np.float32))
-UNBOUNDED = spaces.Box(-np.inf, np.inf, (2,))
-DISCRETE = spaces.Discrete(4)
-actions = pytest.mark.parametrize(
-    "action_space", [BOUNDED, UNBOUNDED, DISCRETE], ids=["bounded", "unbounded", "discrete"]
-)
-
-
-def observations(rows: int, space: spaces.Box = OBS) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(rows, *space.shape)).astype(np.float32)
-
-
-def act_on(policy: nn.Module, obs: np.ndarray) -> Batch:
-    with torch.no_grad():
-        return policy(Batch(obs=obs, info=Batch()))
-
-
-def linear_layers(module: nn.Module) -> list[nn.Linear]:
-    return [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-
-
-def assert_orthogonal(layer: nn.Linear, gain: float) -> None:
-    weight = layer.weight.detach().double()
-    product = weight @ weight.mT if weight.shape[0] <= weight.shape[1] else weight.mT @ weight
-    torch.testing.assert_close(product, gain**2 * torch.eye(len(product)).double(), rtol=0, atol=1e-5 * gain**2)
-
 
 # --- shapes and sizes
 
@@ -69,12 +53,6 @@ def test_a_categorical_policy_gives_one_distribution_over_the_actions_per_observ
     assert isinstance(result.dist, Categorical)
     assert (result.dist.batch_shape, result.dist.event_shape, result.dist.probs.shape) == ((7,), (), (7, n))
     assert result.act.shape == (7,)
-
-
-def test_a_critic_gives_one_value_per_observation():
-    for shape in ((5,), (3, 4), (8, 8, 3)):
-        space = spaces.Box(-1, 1, shape)
-        assert make_critic(space)(torch.as_tensor(observations(7, space))).shape == (7, 1)
 
 
 def test_images_of_bytes_are_observations():
@@ -118,14 +96,6 @@ def test_weights_start_orthogonal_and_biases_zero(action_space: gym.Space):
     for layer in trunk:
         assert_orthogonal(layer, math.sqrt(2))
     assert_orthogonal(head, 0.01)
-    assert all(float(layer.bias.detach().abs().max()) == 0.0 for layer in (*trunk, head))
-
-
-def test_the_weights_of_a_critic_start_orthogonal_and_biases_zero():
-    *trunk, head = linear_layers(make_critic(OBS))
-    for layer in trunk:
-        assert_orthogonal(layer, math.sqrt(2))
-    assert_orthogonal(head, 1.0)
     assert all(float(layer.bias.detach().abs().max()) == 0.0 for layer in (*trunk, head))
 
 
@@ -279,12 +249,6 @@ def test_a_copy_acts_alike_and_shares_nothing(action_space: gym.Space, copied: A
     assert not torch.equal(outputs(twin), before)
 
 
-def test_a_critic_can_be_copied():
-    critic, obs = make_critic(OBS), torch.as_tensor(observations(6))
-    for twin in (copy.deepcopy(critic), pickle.loads(pickle.dumps(critic))):
-        assert torch.equal(twin(obs), critic(obs))
-
-
 # --- what is not supported
 
 
@@ -301,8 +265,8 @@ NO_OBSERVATIONS = [
 ]
 
 
-@pytest.mark.parametrize(("space", "name", "mend"), NO_OBSERVATIONS, ids=repr)
-def test_observations_that_are_no_numbers_are_refused_with_the_mend(space: Any, name: str, mend: str):
+@pytest.mark.parametrize(("space", "name", "fix"), NO_OBSERVATIONS, ids=repr)
+def test_observations_that_are_no_numbers_are_refused_with_the_fix(space: Any, name: str, fix: str):
     for build in (
         lambda: make_policy(space, BOUNDED),
         lambda: make_policy(space, DISCRETE),
@@ -310,7 +274,7 @@ def test_observations_that_are_no_numbers_are_refused_with_the_mend(space: Any, 
     ):
         with pytest.raises(ValueError, match=f"^{re.escape(name)} must be a Box, Discrete") as caught:
             build()
-        assert mend in str(caught.value)
+        assert fix in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["keys", "items", "update", "split"])
@@ -320,7 +284,7 @@ def test_keys_that_are_methods_of_a_batch_are_refused(key: str):
 
 
 @pytest.mark.parametrize(
-    ("space", "must", "mend"),
+    ("space", "must", "fix"),
     [
         (spaces.Dict({"a": BOUNDED}), "be a Box, Discrete, MultiDiscrete or MultiBinary", "FlattenAction"),
         (spaces.Tuple([DISCRETE]), "be a Box, Discrete, MultiDiscrete or MultiBinary", "FlattenAction"),
@@ -332,11 +296,11 @@ def test_keys_that_are_methods_of_a_batch_are_refused(key: str):
     ],
     ids=repr,
 )
-def test_actions_that_no_distribution_is_built_for_are_refused_with_the_mend(space: Any, must: str, mend: str):
+def test_actions_that_no_distribution_is_built_for_are_refused_with_the_fix(space: Any, must: str, fix: str):
     with pytest.raises(ValueError, match=f"^action_space must {must}") as caught:
         make_policy(OBS, space)
     assert str(space) in str(caught.value)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 @pytest.mark.parametrize("initial_std", [0.0, -0.6, math.nan, math.inf, "0.6", None, True], ids=repr)

@@ -199,10 +199,10 @@ def test_fisher_products_and_the_preconditioned_solve_are_those_of_the_valid_act
         expected += rows[valid].mT @ (torch.diag(p) - torch.outer(p, p)) @ rows[valid] / len(logits)
     torch.testing.assert_close(matrix, expected, rtol=1e-9, atol=1e-12)
 
-    moments = kronecker_factors(trace, metric)
-    (group,) = moments.groups
+    factors = kronecker_factors(trace, metric)
+    (group,) = factors.groups
     assert (group.derivatives[6 + 3] == 0).all() == never  # of the hidden layer's six and the output layer's five
-    model = KroneckerPreconditioner(moments, parameters.slices, damping=0.05, inner_iterations=4)
+    model = KroneckerPreconditioner(factors, parameters.slices, damping=0.05, inner_iterations=4)
     multiplied = dense(model.multiply, theta.numel())
     torch.testing.assert_close(multiplied, multiplied.mT)
     assert torch.linalg.eigvalsh(multiplied)[0] > 0.05 - 1e-10

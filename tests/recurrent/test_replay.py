@@ -1,85 +1,34 @@
-"""Policies with a memory: an update goes through the very sequences in which they acted."""
+"""An update goes through the very sequences in which a policy with a memory acted."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from dense import point
-from rollouts import BOX, DISCRETE, OBS_DIM, OBSERVATIONS, Mlp, make_actor_policy, make_rollout, make_trpo, update
+from rollouts import DISCRETE, OBS_DIM, make_actor_policy, make_rollout, make_trpo, update
 from sequenced import (
+    CELLS,
     acting,
     logp_old,
     make_sequence_critic,
     make_sequence_policy,
     problem_and_start,
     rollout_from,
-    step_by_step,
 )
 from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
-from tianshou.algorithm.optim import AdamOptimizerFactory
-from tianshou.data import Batch, VectorReplayBuffer
+from tianshou.data import VectorReplayBuffer
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ContinuousActorProbabilistic, RecurrentActorProb
 from tianshou.utils.net.discrete import DiscreteActor
 from tianshou.utils.torch_utils import policy_within_training_step
-from torch import Tensor, nn
-from torch.autograd.functional import hvp
-from torch.distributions import kl_divergence
-from torch.func import functional_call
+from torch import Tensor
 
-from trpo_ts import KFAC
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.critics import make_recurrent_critic
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.kfac.factors import kronecker_factors
-from trpo_ts.policies import make_recurrent_policy
-from trpo_ts.recurrent.cells import GRU, LSTM, make_cell
+from trpo_ts.recurrent.cells import make_cell
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
-from trpo_ts.recurrent.sequences import Sequences
-from trpo_ts.rollout import Rollout
-from trpo_ts.solver.conjugate_gradient import conjugate_gradient
-from trpo_ts.solver.linear_operators import damped
 
-CELLS = ("gru", "lstm")
 PRECISION = {torch.float32: 1e-5, torch.float64: 1e-12}
-
-
-# The cells
-
-
-@pytest.mark.parametrize(("cell", "reference"), [(GRU, nn.GRU), (LSTM, nn.LSTM)])
-def test_cells_are_pytorchs(cell: Any, reference: Any) -> None:
-    own = cell(3, 4).double()
-    theirs = reference(3, 4, batch_first=True).double()
-    with torch.no_grad():
-        for ours, name in ((own.input, "ih"), (own.recurrent, "hh")):
-            ours.bias.normal_()
-            getattr(theirs, f"weight_{name}_l0").copy_(ours.weight)
-            getattr(theirs, f"bias_{name}_l0").copy_(ours.bias)
-    obs = torch.randn(2, 6, 3, dtype=torch.float64)
-    state = torch.zeros(2, own.state_size, dtype=torch.float64)
-    outputs = []
-    for obs_t in obs.unbind(1):
-        state = own.step(own.input(obs_t), state)
-        outputs.append(state[:, :4])
-    torch.testing.assert_close(torch.stack(outputs, 1), theirs(obs)[0], rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_new_cell_keeps_its_state_more_than_it_writes(cell: str) -> None:
-    """The gate that keeps the state stands open by the bias alone."""
-    new = make_cell(cell, 3, 4)
-    state = torch.full((1, new.state_size), 0.5)
-    after = new.step(new.input(torch.zeros(1, 3)), torch.cat([torch.zeros(1, 4), state[:, 4:]], 1))
-    gates = new.input(torch.zeros(1, 3))
-    assert torch.sigmoid(gates[0, 4:8]).min() > 0.7
-    assert torch.sigmoid(gates[0, :4]).max() <= 0.5
-    assert torch.isfinite(after).all()
 
 
 # What is replayed is what was acted
@@ -140,7 +89,7 @@ def test_a_buffer_that_lost_its_oldest_rows_is_replayed_from_the_rest() -> None:
     torch.testing.assert_close(logp_old(algorithm, actor.buffer), behaviour, rtol=0, atol=1e-12)
 
 
-def test_the_updated_policy_goes_on_from_the_state_it_had() -> None:
+def test_the_updated_policy_continues_from_the_state_it_had() -> None:
     """A step between two rollouts changes the parameters, not the collector's states."""
     policy = make_sequence_policy("gru", discrete=True)
     algorithm = make_trpo(policy, make_sequence_critic("gru"), max_kl=0.5)
@@ -200,207 +149,6 @@ def test_the_trunk_serves_in_actors_of_tianshou_that_hand_its_state_through() ->
         assert update(algorithm, collected.buffer).step_size.mean > 0
 
 
-# Derivatives, against networks unrolled one row at a time
-
-
-class StepByStep(nn.Module):
-    """The policy's outputs along a rollout by :func:`step_by_step`; its parameters have the names of the original."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, obs: Tensor, first_state: Tensor, begins: np.ndarray) -> Any:
-        actor = self.policy.actor
-        states = step_by_step(actor.trunk, obs, first_state, begins)
-        return actor.head(states[:, : actor.trunk.output_dim])[0]
-
-
-def rollout_and_reference(
-    cell: str, discrete: bool, seed: int = 3, **settings: Any
-) -> tuple[Any, Rollout, Any, Tensor]:
-    """Return algorithm, rollout, theta -> distribution unrolled step by step, and theta; from a second rollout."""
-    torch.manual_seed(seed)
-    policy = make_sequence_policy(cell, discrete)
-    algorithm = make_trpo(policy, make_sequence_critic(cell), **settings)
-    actor = acting(policy, n_envs=3, mean_length=4.0)
-    actor.collect(7)
-    actor.collect(11)
-    batch, _ = actor.buffer.sample(0)
-    rollout = rollout_from(algorithm, actor.buffer)
-    begins = np.roll(batch.done, 1)
-    begins[::11] = True
-    first = batch.policy.hidden_state.before[torch.as_tensor(begins)]
-    module = StepByStep(policy)
-    parameters = FlatParameters(module)
-
-    def reference(theta: Tensor) -> Any:
-        return policy.dist_fn(functional_call(module, parameters.unflatten(theta), (rollout.obs, first, begins)))
-
-    return algorithm, rollout, reference, parameters.read()
-
-
-@pytest.mark.parametrize("micro_batch_size", [None, 9])
-@pytest.mark.parametrize("discrete", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
-def test_gradient_and_fisher_products_are_those_of_the_unrolled_network(
-    cell: str, discrete: bool, micro_batch_size: int | None
-) -> None:
-    algorithm, rollout, reference, theta = rollout_and_reference(cell, discrete, micro_batch_size=micro_batch_size)
-    moved = theta + 0.05 * torch.randn_like(theta)
-    problem, _ = problem_and_start(algorithm, rollout)
-    model = problem.linearise(point(moved))
-
-    leaf = moved.clone().requires_grad_(True)
-    surrogate = (torch.exp(reference(leaf).log_prob(rollout.act) - problem.logp_old) * rollout.adv).mean()
-    (gradient,) = torch.autograd.grad(surrogate, leaf)
-    assert gradient.norm() > 1e-3
-    torch.testing.assert_close(model.gradient, gradient, rtol=0, atol=1e-12)
-
-    with torch.no_grad():
-        fixed = reference(moved)
-
-    def mean_kl_at(theta: Tensor) -> Tensor:
-        return kl_divergence(fixed, reference(theta)).mean()
-
-    v = torch.randn_like(moved)
-    fisher_v = hvp(mean_kl_at, moved, v)[1]
-    assert fisher_v.norm() > 1e-3
-    torch.testing.assert_close(model.fisher(v), fisher_v, rtol=0, atol=1e-11)
-
-
-def test_derivatives_flow_through_the_whole_sequence() -> None:
-    """The last row of an episode depends on the weights through its first: cutting rows apart changes the gradient."""
-    algorithm, rollout, _, _ = rollout_and_reference("gru", True)
-    trunk = slice(0, sum(p.numel() for p in algorithm.policy.actor.trunk.parameters()))
-    alone = Sequences.of_rollout(rollout.sequences.state, torch.ones(len(rollout), dtype=torch.bool))
-    whole, cut = (
-        problem.linearise(start).gradient[trunk]
-        for problem, start in (
-            problem_and_start(algorithm, r) for r in (rollout, dataclasses.replace(rollout, sequences=alone))
-        )
-    )
-    assert (whole - cut).norm() > 0.05 * whole.norm()
-
-
-# Parts and samples
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"preconditioner": None, "cg_iters": 5, "cg_tolerance": 0.0},
-        {"fisher_subsampling": 0.4},
-        {"preconditioner": KFAC(samples=20), "ent_coef": 0.01},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("cell", CELLS)
-def test_micro_batches_change_nothing(cell: str, settings: dict[str, Any]) -> None:
-    torch.manual_seed(1)
-    policy = make_sequence_policy(cell, discrete=False)
-    actor = acting(policy)
-    actor.collect(9)
-    actor.collect(20)
-    critic = make_sequence_critic(cell)
-    whole = make_trpo(copy.deepcopy(policy), copy.deepcopy(critic), **settings)
-    parts = make_trpo(policy, critic, micro_batch_size=6, **settings)
-    for algorithm in (whole, parts):
-        assert update(algorithm, actor.buffer).step_size.mean > 0
-    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_kfacs_factors_of_the_cell_serve_the_solve_better_than_a_diagonal(cell: str) -> None:
-    """The share of the optimum g^T x / sqrt(x^T A x) that two products reach, on rollouts of noise."""
-    shares = []
-    for seed in range(5):
-        algorithm, rollout, _, _ = rollout_and_reference(cell, False, seed=seed)
-        problem, start = problem_and_start(algorithm, rollout)
-        model, policy = problem.linearise(start), problem.policy
-        a = damped(model.fisher, 0.01)
-        trace = policy.trace(model.theta, slice(0, problem.count), record_layers=True)
-        outside = [call for call in trace.layers if ".cell." not in call.name]
-        diagonal = kronecker_factors(dataclasses.replace(trace, layers=outside), fisher_metric(trace.output))
-        factors = KFAC()._factors(policy, model.theta, fisher_metric, model.trace)
-        names = [name for group in factors.groups for name in group.names]
-        assert sum(".cell." in name for name in names) == 2
-        preconditioners = [
-            KFAC().fit(policy, model.theta, fisher_metric, damping=0.01, whole=model.trace),
-            KFAC()._preconditioner(diagonal, policy, 0.01),
-        ]
-        shares.append([share(a, model.gradient, preconditioner) for preconditioner in (*preconditioners, None)])
-    kronecker, diagonal_only, none = np.mean(shares, axis=0)
-    assert kronecker > diagonal_only > none
-
-
-def share(a: Any, gradient: Tensor, preconditioner: Any) -> float:
-    x = conjugate_gradient(a, gradient, max_iterations=2, tolerance=0.0, preconditioner=preconditioner).x
-    return float(gradient.dot(x) / x.dot(a(x)).sqrt())
-
-
-# The contract holds for policies with a memory
-
-
-@pytest.mark.parametrize("repeat", [1, 3])
-@pytest.mark.parametrize("discrete", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_trust_region_holds_over_the_rollout(cell: str, discrete: bool, repeat: int) -> None:
-    for seed in range(4):
-        torch.manual_seed(seed)
-        policy = make_sequence_policy(cell, discrete, torch.float32, scale=2.0)
-        actor = acting(policy, seed=seed)
-        actor.collect(7)
-        actor.collect(20)
-        algorithm = make_trpo(policy, make_sequence_critic(cell, torch.float32), max_kl=0.05)
-        batch = actor.buffer.sample(0)[0]
-        begins = np.roll(batch.done, 1)
-        begins[::20] = True
-        first = batch.policy.hidden_state.before[torch.as_tensor(begins)].double()
-        before = StepByStep(copy.deepcopy(policy)).double()
-        stats = update(algorithm, actor.buffer, 16, repeat)
-        with torch.no_grad():
-            old, new = (
-                policy.dist_fn(module(torch.as_tensor(batch.obs).double(), first, begins))
-                for module in (before, StepByStep(copy.deepcopy(policy)).double())
-            )
-            achieved = float(kl_divergence(old, new).mean())
-        assert stats.step_size.mean > 0
-        assert achieved <= 0.05 * (1 + 1e-3)
-        assert stats.kl.mean == pytest.approx(achieved, rel=0.02)
-
-
-def test_an_update_goes_the_same_way_after_a_state_was_saved_and_loaded(tmp_path: Any) -> None:
-    policy = make_sequence_policy("lstm", discrete=True)
-    actor = acting(policy, mean_length=40.0)
-    algorithm = make_trpo(policy, make_sequence_critic("lstm"))
-    actor.collect(10)
-    update(algorithm, actor.buffer)
-    torch.save(algorithm.state_dict(), tmp_path / "state.pt")
-    other_policy = make_sequence_policy("lstm", discrete=True)
-    other = make_trpo(other_policy, make_sequence_critic("lstm"))
-    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    actor.collect(10)
-    for a in (algorithm, other):
-        update(a, actor.buffer)
-    for a, b in zip(algorithm.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_a_plain_critic_beside_a_policy_with_a_memory() -> None:
-    policy = make_sequence_policy("gru", discrete=True, dtype=torch.float32)
-    critic = Mlp((OBS_DIM, 8, 1))
-    algorithm = make_trpo(policy, critic, optim_critic_iters=20, optim=AdamOptimizerFactory(lr=1e-2))
-    actor = acting(policy)
-    actor.collect(20)
-    before = [p.clone() for p in critic.parameters()]
-    first = update(algorithm, actor.buffer, 16)
-    assert first.step_size.mean > 0
-    assert all(not torch.equal(a, b) for a, b in zip(before, critic.parameters(), strict=True))
-
-
 # Wrong use
 
 
@@ -443,45 +191,3 @@ def test_stacked_observations_are_refused() -> None:
     actor.collect(8)
     with pytest.raises(ValueError, match=r"hidden_state must have shape \(32, 5\), got \(32, 2, 5\).*stack_num=1"):
         update(make_trpo(policy), actor.buffer)
-
-
-# The factory
-
-
-@pytest.mark.parametrize("action_space", [BOX, DISCRETE], ids=["box", "discrete"])
-@pytest.mark.parametrize("cell", CELLS)
-def test_factory_builds_policies_that_remember_and_start_alike_everywhere(cell: str, action_space: Any) -> None:
-    policy = make_recurrent_policy(OBSERVATIONS, action_space, cell=cell, hidden_size=8)
-    obs = torch.randn(5, OBS_DIM)
-    first = policy(Batch(obs=obs, info={}))
-    again = policy(Batch(obs=obs, info={}), first.state)
-    assert torch.equal(first.state.before, torch.zeros_like(first.state.before))
-    assert torch.equal(again.state.before, first.state.after)
-    assert not torch.allclose(again.state.after, first.state.after)
-    mean = first.dist.probs if action_space is DISCRETE else first.dist.mean
-    assert (mean - mean.mean(dim=0)).abs().max() < 0.02
-    assert policy.observation_space is OBSERVATIONS
-
-
-def test_factory_passes_the_policys_options_on() -> None:
-    policy = make_recurrent_policy(OBSERVATIONS, BOX, initial_std=0.3, deterministic_eval=False)
-    result = policy(Batch(obs=torch.zeros(1, OBS_DIM), info={}))
-    torch.testing.assert_close(result.dist.stddev, torch.full((1, 2), 0.3))
-    assert not policy.deterministic_eval
-
-
-@pytest.mark.parametrize(
-    "make",
-    [lambda **o: make_recurrent_policy(OBSERVATIONS, BOX, **o), lambda **o: make_recurrent_critic(OBSERVATIONS, **o)],
-)
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"cell": "rnn"}, r"cell must be one of 'gru', 'lstm', got 'rnn'"),
-        ({"hidden_size": 0}, r"hidden_size must be an integer >= 1, got 0"),
-        ({"encoder_sizes": ()}, r"encoder_sizes must be a sequence of at least one width, got \(\)"),
-    ],
-)
-def test_factories_name_what_is_wrong(make: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make(**options)

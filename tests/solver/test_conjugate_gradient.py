@@ -1,40 +1,18 @@
+"""Conjugate gradient against a dense solver: accuracy, products, tolerance, scale."""
+
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
-from dense import with_eigenvalues
+from dense import double, with_eigenvalues
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from operators import Counted, product_with, randn
 from torch import Tensor
 
 from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient, stable_norm
-
-
-class Counted:
-    """A matrix as an operator that counts its products."""
-
-    def __init__(self, matrix: Tensor) -> None:
-        self.matrix, self.products = matrix, 0
-
-    def __call__(self, v: Tensor) -> Tensor:
-        self.products += 1
-        return self.matrix @ v
-
-
-def double(*values: float) -> Tensor:
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def randn(size: int, seed: int = 0) -> Tensor:
-    return torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def product_with(matrix: Tensor) -> Callable[[Tensor], Tensor]:
-    return lambda v: matrix @ v
-
 
 # --- positive definite systems against a dense solver
 
@@ -181,222 +159,6 @@ def test_a_right_hand_side_near_the_end_of_float32_is_solved():
         torch.testing.assert_close(solution.x / largest, torch.full((5,), 0.5))
 
 
-# --- Krylov subspaces and preconditioners
-
-
-def krylov_solution(matrix: Tensor, b: Tensor, inverse: Tensor, dimension: int) -> Tensor:
-    """Return the minimiser of x.A x / 2 - b.x over the span of M^-1 b, M^-1 A M^-1 b, and so on."""
-    vectors = [inverse @ b]
-    while len(vectors) < dimension:
-        vectors.append(inverse @ (matrix @ (vectors[-1] / vectors[-1].norm())))
-    basis, _ = torch.linalg.qr(torch.stack(vectors, dim=1))
-    return basis @ torch.linalg.solve(basis.mT @ matrix @ basis, basis.mT @ b)
-
-
-class DensePreconditioner:
-    """Solves with the inverse of one matrix, and models the operator by another."""
-
-    def __init__(self, inverse: Tensor, model: Tensor) -> None:
-        self.inverse, self.model = inverse, model
-
-    def solve(self, r: Tensor) -> Tensor:
-        return self.inverse @ r
-
-    def multiply(self, v: Tensor) -> Tensor:
-        return self.model @ v
-
-
-def preconditioned_system(size: int = 15) -> tuple[Tensor, Tensor, Tensor]:
-    """Return an operator, a matrix somewhat like its inverse, and a right-hand side."""
-    matrix = with_eigenvalues(torch.logspace(0, 3, size))
-    like = matrix + with_eigenvalues(torch.linspace(0.1, 0.8, size), seed=1) * matrix.diagonal().sqrt()
-    return matrix, torch.linalg.inv((like + like.mT) / 2), 1e-3 * randn(size)
-
-
-@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
-def test_each_iteration_is_the_best_in_the_krylov_subspace(iterations: int):
-    matrix, b = with_eigenvalues(torch.logspace(0, 2, 15)), randn(15)
-    solution = conjugate_gradient(product_with(matrix), b, max_iterations=iterations)
-    expected = krylov_solution(matrix, b, torch.eye(15, dtype=torch.float64), iterations)
-    torch.testing.assert_close(solution.x, expected, rtol=1e-8, atol=1e-10)
-
-
-@pytest.mark.parametrize("factor", [1.0, 0.01, 100.0])
-@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
-def test_a_true_model_up_to_a_factor_gives_one_more_iteration_without_its_product(iterations: int, factor: float):
-    matrix, inverse, b = preconditioned_system()
-    operator = Counted(matrix)
-    solution = conjugate_gradient(
-        operator, b, max_iterations=iterations, preconditioner=DensePreconditioner(inverse, factor * matrix)
-    )
-    expected = krylov_solution(matrix, b, inverse, iterations + 1)
-    torch.testing.assert_close(solution.x, expected, rtol=1e-7, atol=1e-12)
-    assert solution.curvature == pytest.approx(float(expected.dot(matrix @ expected)), rel=1e-8)
-    assert solution.iterations == operator.products == iterations
-
-
-def test_a_preconditioner_that_is_the_inverse_needs_one_product():
-    matrix, _, b = preconditioned_system()
-    operator = Counted(matrix)
-    solution = conjugate_gradient(
-        operator, b, tolerance=1e-8, preconditioner=DensePreconditioner(torch.linalg.inv(matrix), matrix)
-    )
-    exact = torch.linalg.solve(matrix, b)
-    torch.testing.assert_close(solution.x, exact, rtol=1e-9, atol=1e-14)
-    assert solution.curvature == pytest.approx(float(exact.dot(b)), rel=1e-9)
-    assert operator.products == solution.iterations == 1
-    assert solution.status is SolveStatus.CONVERGED
-
-
-def test_any_positive_definite_preconditioner_reaches_the_solution():
-    matrix, inverse, b = preconditioned_system()
-    for model in (matrix, torch.eye(15, dtype=torch.float64), torch.linalg.inv(inverse)):
-        solution = conjugate_gradient(
-            product_with(matrix),
-            b,
-            max_iterations=100,
-            tolerance=1e-12,
-            preconditioner=DensePreconditioner(inverse, model),
-        )
-        torch.testing.assert_close(solution.x, torch.linalg.solve(matrix, b), rtol=1e-8, atol=1e-13)
-        assert solution.status is SolveStatus.CONVERGED
-
-
-@settings(max_examples=50, deadline=None)
-@given(size=st.integers(1, 8), seed=st.integers(0, 1000), iterations=st.integers(1, 6), exponent=st.integers(-15, 15))
-def test_a_preconditioned_direction_ascends_at_any_scale(size: int, seed: int, iterations: int, exponent: int):
-    matrix = with_eigenvalues(torch.logspace(0, 2, size), seed)
-    inverse = with_eigenvalues(torch.logspace(0, -1, size), seed + 1)
-    b = randn(size, seed) * 10.0**exponent
-    solution = conjugate_gradient(
-        product_with(matrix),
-        b,
-        max_iterations=iterations,
-        preconditioner=DensePreconditioner(inverse, torch.linalg.inv(inverse)),
-    )
-    assert bool(solution.x.isfinite().all())
-    assert float(solution.x.dot(b)) > 0.0
-    assert solution.curvature > 0.0
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0, 0.0])
-def test_a_preconditioner_that_is_not_positive_and_finite_is_not_used(bad: float):
-    eye = torch.eye(3, dtype=torch.float64)
-    matrix = torch.diag(double(1.0, 2.0, 4.0))
-    b = double(1.0, 2.0, 3.0)
-    solution = conjugate_gradient(product_with(matrix), b, preconditioner=DensePreconditioner(bad * eye, eye))
-    plain = conjugate_gradient(product_with(matrix), b)
-    assert torch.equal(solution.x, plain.x)
-    assert solution.status is plain.status
-
-
-# --- systems without a unique solution, or without any
-
-
-def test_a_consistent_singular_system_is_solved_within_the_range():
-    vectors, _ = torch.linalg.qr(torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    matrix = (vectors * double(1.0, 2.0, 3.0, 4.0)) @ vectors.mT
-    b = matrix @ randn(9, seed=1)
-    solution = conjugate_gradient(product_with(matrix), b, max_iterations=4)
-    torch.testing.assert_close(solution.x, torch.linalg.pinv(matrix) @ b, rtol=1e-9, atol=1e-11)
-    outside = solution.x - vectors @ (vectors.mT @ solution.x)
-    assert float(outside.norm()) < 1e-12
-
-
-def test_an_inconsistent_singular_system_ends_with_what_was_solved():
-    # b = (1, 1) on diag(1, 0): the first step is 2 (1, 1), the second direction (0, 2) has no curvature.
-    operator = Counted(torch.diag(double(1.0, 0.0)))
-    solution = conjugate_gradient(operator, double(1.0, 1.0))
-    torch.testing.assert_close(solution.x, double(2.0, 2.0))
-    assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
-    assert solution.iterations == operator.products == 2
-    assert solution.curvature == pytest.approx(4.0)
-    assert solution.relative_residual == pytest.approx(1.0)
-
-
-def test_an_indefinite_system_ends_at_the_first_direction_of_negative_curvature():
-    # b = (2, 1) on diag(1, -1): the first step is 5/3 b, the second direction (20, 40) / 9 curves down.
-    solution = conjugate_gradient(product_with(torch.diag(double(1.0, -1.0))), double(2.0, 1.0))
-    torch.testing.assert_close(solution.x, double(10 / 3, 5 / 3))
-    assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
-    assert solution.iterations == 2
-    assert solution.curvature == pytest.approx((100 - 25) / 9)
-
-
-@pytest.mark.parametrize("scale", [0.0, -1.0])
-def test_an_operator_without_positive_curvature_gives_zero_after_one_product(scale: float):
-    operator = Counted(scale * torch.eye(3, dtype=torch.float64))
-    solution = conjugate_gradient(operator, double(1.0, 2.0, 3.0))
-    assert torch.equal(solution.x, double(0.0, 0.0, 0.0))
-    assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
-    assert (solution.iterations, operator.products) == (1, 1)
-    assert (solution.curvature, solution.relative_residual) == (0.0, 1.0)
-
-
-def test_a_zero_right_hand_side_costs_nothing():
-    operator = Counted(torch.eye(3, dtype=torch.float64))
-    solution = conjugate_gradient(operator, torch.zeros(3, dtype=torch.float64))
-    assert torch.equal(solution.x, double(0.0, 0.0, 0.0))
-    assert (solution.iterations, operator.products) == (0, 0)
-    assert (solution.curvature, solution.relative_residual) == (0.0, 0.0)
-    assert solution.status is SolveStatus.CONVERGED
-
-
-# --- numbers that are not finite
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("entry", [0, 2])
-def test_a_product_that_is_not_finite_gives_zero_and_says_so(bad: float, entry: int):
-    def operator(v: Tensor) -> Tensor:
-        product = 2 * v
-        product[entry] = bad
-        return product
-
-    solution = conjugate_gradient(operator, double(1.0, 2.0, 0.0))
-    assert torch.equal(solution.x, double(0.0, 0.0, 0.0))
-    assert solution.status is SolveStatus.NON_FINITE
-    assert solution.iterations == 1
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_later_product_that_is_not_finite_keeps_the_solution_so_far(bad: float):
-    matrix = torch.diag(double(1.0, 3.0, 9.0))
-    b = double(1.0, 2.0, 3.0)
-    healthy = conjugate_gradient(product_with(matrix), b, max_iterations=1)
-    operator = Counted(matrix)
-    solution = conjugate_gradient(lambda v: operator(v) if operator.products < 1 else v * bad, b)
-    assert torch.equal(solution.x, healthy.x)
-    assert solution.curvature == healthy.curvature
-    assert solution.status is SolveStatus.NON_FINITE
-    assert solution.iterations == 2
-
-
-@pytest.mark.parametrize("curvature", [1e-36, 1e-42])
-def test_a_nearly_flat_operator_in_float32_raises_nothing(curvature: float):
-    # A saturated policy without damping: one over the curvature does not fit into float32.
-    solution = conjugate_gradient(lambda v: curvature * v, torch.ones(3), max_iterations=1)
-    assert not bool(solution.x.isnan().any())
-
-
-@pytest.mark.parametrize(
-    ("largest", "dtype"), [(1e160, torch.float64), (3e38, torch.float32)], ids=["float64", "float32"]
-)
-def test_a_huge_right_hand_side_is_solved(largest: float, dtype: torch.dtype):
-    # The square of its norm in float64, or the norm itself in float32, is out of range.
-    b = torch.full((300,), largest, dtype=dtype)
-    torch.testing.assert_close(conjugate_gradient(lambda v: 2 * v, b).x, 0.5 * b)
-
-
-@pytest.mark.parametrize("eigenvalues", [(1e-3,) * 3, (1e-3, 2e-3, 1e-2)], ids=str)
-def test_a_positive_definite_operator_is_not_said_to_curve_down(eigenvalues: tuple[float, ...]):
-    # Past convergence the squares of the residual leave the range of float32.
-    diagonal = torch.tensor(eigenvalues)
-    solution = conjugate_gradient(lambda v: diagonal * v, torch.tensor([1.0, 2.0, 3.0]), max_iterations=100)
-    torch.testing.assert_close(solution.x, torch.tensor([1.0, 2.0, 3.0]) / diagonal, rtol=1e-5, atol=0)
-    assert solution.status in (SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT)
-
-
 # --- properties
 
 
@@ -422,27 +184,6 @@ def test_more_iterations_never_raise_the_quadratic_model(size: int, condition: f
     assert fewer.curvature == pytest.approx(float(fewer.x.dot(matrix @ fewer.x)), rel=1e-9)
     # The error is orthogonal to the search space, so that x.b = x.A x, up to the loss of conjugacy.
     assert fewer.curvature == pytest.approx(float(b.dot(fewer.x)), rel=1e-2)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    eigenvalues=st.lists(st.sampled_from([-1.0, -1e-3, 1e-3, 0.5, 1.0, 1e3]), min_size=1, max_size=8),
-    seed=st.integers(0, 1000),
-    iterations=st.integers(1, 20),
-)
-def test_any_regular_symmetric_operator_gives_a_finite_ascent_direction_or_zero(
-    eigenvalues: list[float], seed: int, iterations: int
-):
-    operator = Counted(with_eigenvalues(eigenvalues, seed))
-    b = randn(len(eigenvalues), seed)
-    solution = conjugate_gradient(operator, b, max_iterations=iterations)
-    assert bool(solution.x.isfinite().all())
-    assert 1 <= solution.iterations == operator.products <= iterations
-    if bool(solution.x.any()):
-        assert float(solution.x.dot(b)) > 0.0
-        assert solution.curvature > 0.0
-    else:
-        assert solution.status is SolveStatus.NON_POSITIVE_CURVATURE
 
 
 # --- the norm

@@ -1,3 +1,5 @@
+"""The backtracking line search on scripted evaluations."""
+
 from __future__ import annotations
 
 import math
@@ -8,7 +10,6 @@ from hypothesis import strategies as st
 
 from trpo_ts.solver.line_search import Evaluation, LineSearchResult, backtracking_line_search
 from trpo_ts.solver.outcomes import StepOutcome
-from trpo_ts.solver.step_size import step_size
 
 START = Evaluation(objective=1.0, kl=0.0)
 GOOD = Evaluation(objective=2.0, kl=0.05)
@@ -29,22 +30,6 @@ def search(evaluate: Scripted, start: Evaluation = START, **settings: float) -> 
     return backtracking_line_search(
         evaluate, start, **{"max_kl": 0.1, "backtrack_coeff": 0.5, "max_backtracks": 4, **settings}
     )
-
-
-# --- the length of the full step
-
-
-@pytest.mark.parametrize(
-    ("max_kl", "curvature", "expected"),
-    [(0.5, 1.0, 1.0), (0.01, 2.0, 0.1), (0.02, 1e-4, 20.0), (2.0, 1e40, 2e-20)],
-)
-def test_step_size_is_the_root_of_twice_the_bound_over_the_curvature(max_kl: float, curvature: float, expected: float):
-    assert step_size(max_kl, curvature) == pytest.approx(expected, rel=1e-14)
-
-
-@given(max_kl=st.floats(1e-8, 10), curvature=st.floats(1e-30, 1e30))
-def test_at_the_step_size_the_quadratic_model_of_the_divergence_is_the_bound(max_kl: float, curvature: float):
-    assert 0.5 * step_size(max_kl, curvature) ** 2 * curvature == pytest.approx(max_kl, rel=1e-12)
 
 
 # --- the fractions that are tried

@@ -1,10 +1,9 @@
-"""Every action space from `make_policy` through Tianshou's collector and trainer to the update's contract."""
+"""Every action space from make_policy through the collector and trainer of Tianshou to the contract of an update."""
 
 from __future__ import annotations
 
 import copy
 import pickle
-import re
 from typing import Any
 
 import gymnasium as gym
@@ -13,7 +12,6 @@ import pytest
 import torch
 from action_tasks import OBSERVATIONS, Anything, Matching, mean_return, train
 from gymnasium import spaces
-from repository import ROOT
 from rollouts import mean_kl, update
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, Collector, CollectStats, VectorReplayBuffer
@@ -159,17 +157,3 @@ def test_unequal_components_are_learned():
     critic = make_critic(Matching.observation_space, hidden_sizes=(32,))
     algorithm, _ = train(policy, critic, Matching, updates=12)
     assert mean_return(algorithm, Matching) >= 0.95  # 0.34 by chance
-
-
-def test_the_examples_in_the_documentation_run():
-    page = (ROOT / "docs" / "spaces.md").read_text()
-    section = page.split("\n## Actions\n")[1].split("\n## ")[0]
-    names: dict[str, Any] = {}
-    for code in re.findall(r"^```python\n(.*?)^```$", section, flags=re.DOTALL | re.MULTILINE):
-        exec(code, names)
-    action = names["env"].action(np.array([0.5, -3.0, 1.0]))
-    assert (action["aim"].tolist(), action["fire"]) == ([45.0, -90.0], 1)
-    assert names["policy"].action_space == spaces.Discrete(6)
-    outputs = torch.zeros(8, 5, requires_grad=True)
-    assert names["dist_fn"](outputs).sample().shape == (8, 2)
-    assert fisher_metric(names["dist_fn"](outputs)) is not None

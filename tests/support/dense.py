@@ -8,10 +8,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Beta, Categorical, Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Distribution,
+    Gamma,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    OneHotCategorical,
+)
 
 from trpo_ts.autodiff.gauss_newton import GaussNewton
 from trpo_ts.autodiff.row_function import RowFunction
@@ -308,6 +319,19 @@ FAMILIES = [
         lambda parts: _factor_quadrature(parts[0], torch.linalg.inv(parts[1])),
     ),
 ]
+
+
+families = pytest.mark.parametrize("family", FAMILIES, ids=str)
+UNKNOWN = [
+    Gamma(torch.ones(3), torch.ones(3)),
+    OneHotCategorical(logits=torch.zeros(3, 4)),
+    Independent(Gamma(torch.ones(3, 2), torch.ones(3, 2)), 1),
+]
+"""Distributions whose Fisher matrix has no closed form here."""
+
+
+def double(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def network_size(widths: Sequence[int]) -> int:

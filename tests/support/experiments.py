@@ -11,13 +11,7 @@ from tianshou.highlevel.config import OnPolicyTrainingConfig
 from tianshou.highlevel.experiment import ExperimentConfig
 
 from trpo_ts import NPG, TRPO
-from trpo_ts.highlevel import (
-    EnvFactoryRegistered,
-    NPGExperimentBuilder,
-    NPGParams,
-    TRPOExperimentBuilder,
-    TRPOParams,
-)
+from trpo_ts.highlevel import EnvFactoryRegistered, NPGExperimentBuilder, NPGParams, TRPOExperimentBuilder, TRPOParams
 
 BUILDERS = {NPG: (NPGExperimentBuilder, NPGParams), TRPO: (TRPOExperimentBuilder, TRPOParams)}
 algorithms = pytest.mark.parametrize("algorithm", [NPG, TRPO])

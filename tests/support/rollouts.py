@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+from dataclasses import fields
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +14,7 @@ import torch
 from gymnasium import spaces
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
-from tianshou.data import Batch, VectorReplayBuffer
+from tianshou.data import Batch, SequenceSummaryStats, VectorReplayBuffer
 from tianshou.utils.torch_utils import policy_within_training_step
 from torch import nn
 from torch.distributions import Categorical, Distribution, Independent, Normal, kl_divergence
@@ -165,3 +167,12 @@ class Bandit(gym.Env[np.ndarray, int]):
 
     def step(self, action: int) -> Any:
         return np.zeros(OBS_DIM, np.float32), float(action == 2), True, False, {}
+
+
+def assert_finite(stats: object) -> None:
+    for field in fields(stats):
+        value = getattr(stats, field.name)
+        if value is None or isinstance(value, dict):
+            continue
+        numbers = [value.mean, value.std, value.max, value.min] if isinstance(value, SequenceSummaryStats) else [value]
+        assert all(isinstance(n, float | int) and math.isfinite(n) for n in numbers), (field.name, value)

@@ -172,3 +172,19 @@ def step_by_step(trunk: RecurrentTrunk, obs: Tensor, first_state: Tensor, begins
 
 def vector(module: nn.Module) -> Tensor:
     return parameters_to_vector(module.parameters()).detach().clone()
+
+
+CELLS = ("gru", "lstm")
+
+
+class StepByStep(nn.Module):
+    """The policy's outputs along a rollout by :func:`step_by_step`; its parameters have the names of the original."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, obs: Tensor, first_state: Tensor, begins: np.ndarray) -> Any:
+        actor = self.policy.actor
+        states = step_by_step(actor.trunk, obs, first_state, begins)
+        return actor.head(states[:, : actor.trunk.output_dim])[0]

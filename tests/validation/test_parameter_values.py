@@ -169,7 +169,7 @@ def test_everything_else_is_no_boolean(value: Any):
     [(None, "NoneType"), ("net", "str"), (torch.nn.Linear, "the class Linear"), (3, "int"), (math.nan, "float")],
     ids=repr,
 )
-def test_another_instance_is_named_with_its_mend(value: Any, got: str):
+def test_another_instance_is_named_with_its_fix(value: Any, got: str):
     with pytest.raises(ValueError, match="must be") as caught:
         check_instance("critic", value, torch.nn.Module, "build one with make_critic")
     assert str(caught.value) == f"critic must be a Module, got {got}; build one with make_critic"
