@@ -159,7 +159,7 @@ class NPG(ActorCriticWithState):
     ) -> BatchWithAdvantagesProtocol:
         check_finite(cast(Batch, batch))
         transitions = self._transitions(batch, buffer, indices)
-        self._check_policy(self.policy, self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef)
+        self._check_policy(self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef)
         return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]

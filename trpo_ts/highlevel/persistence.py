@@ -28,9 +28,9 @@ class StatePersistence(PolicyPersistence):
     """Persists the state of the algorithm together with the running statistics of the observations.
 
     The best policy of the test steps is saved in ``state_best.pt``; with a ``save_interval`` of the logger, epoch n is
-    saved in ``state_epoch_n.pt``. Tianshou pickles the algorithm instead, a file that torch refuses to load since version
-    2.6, and leaves out the statistics, without which a restored policy sees other observations. A file is replaced as
-    a whole, and read by torch's restricted loader: one from an untrusted source cannot run code.
+    saved in ``state_epoch_n.pt``. Tianshou pickles the algorithm instead, into a file that torch refuses to load since
+    version 2.6, and leaves out the statistics, without which a restored policy sees other observations. A file is
+    replaced as a whole, and read by torch's restricted loader: one from an untrusted source cannot run code.
 
     :param additional_persistence: handlers that are called besides, such as those of an environment factory.
     :param enabled: whether anything is saved; restoring always works.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
@@ -27,12 +28,18 @@ class PolicyCheck:
         self._discrete = False
 
     def __call__(
-        self, policy: ProbabilisticActorPolicy, function: RowFunction, act: Tensor, *, ent_coef: float
+        self,
+        policy: ProbabilisticActorPolicy,
+        function_of: Callable[[], RowFunction],
+        act: Tensor,
+        *,
+        ent_coef: float,
     ) -> None:
         """Check a policy on a rollout.
 
         :param policy: the policy.
-        :param function: the policy as a function of its parameters and the rollout's rows.
+        :param function_of: makes the policy a function of its parameters and the rollout's rows; called where it is
+            needed, which is not in every update.
         :param act: the rollout's actions.
         :param ent_coef: the weight of the entropy.
         :raises ValueError: naming what cannot be used, and the fix.
@@ -40,6 +47,7 @@ class PolicyCheck:
         checked = (policy.actor, policy.dist_fn, tuple(act.shape[1:]), ent_coef)
         if self._checked == checked and not self._discrete:
             return
+        function = function_of()
         with evaluation_mode(policy):
             if self._checked != checked:
                 distribution = check_distribution(function, act)
