@@ -66,6 +66,6 @@ class CriticFit(Protocol):
 
 
 def reported(loss: float) -> float:
-    """Return the loss as the stats may hold it: at most the largest float32, which also stands for no number."""
+    """Return the loss as the stats may hold it: at most the largest float32, also in place of NaN."""
     largest = torch.finfo(torch.float32).max
     return largest if math.isnan(loss) else min(loss, largest)

@@ -18,7 +18,7 @@ __all__ = ["LBFGSFit"]
 class LBFGSFit:
     """Minimise the mean squared error over the whole rollout by L-BFGS with a strong-Wolfe line search.
 
-    The deterministic fit of the first TRPO codes. It goes far towards this rollout's minimum, so that few iterations
+    The deterministic fit of the first TRPO codes. It comes close to this rollout's minimum, so that few iterations
     generalise better than many. The algorithm's optimiser is not used.
 
     :param iterations: the most iterations per fit, >= 1.

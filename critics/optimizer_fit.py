@@ -23,7 +23,7 @@ __all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient"]
 class OptimizerFit:
     r"""Tianshou's documented fit: so many steps on the whole rollout, or on each minibatch in turn.
 
-    It is what ``critic_fit=None`` stands for, with ``optim_critic_iters`` and the trainer's ``batch_size``. Each step
+    ``critic_fit=None`` means this one, with ``optim_critic_iters`` and the trainer's ``batch_size``. Each step
     lowers :math:`\frac1n\sum_n (V(s_n) - R_n)^2`. Only the optimiser's own parameters get a gradient. A step whose
     loss or gradient is not finite is left out, and the optimiser's moments stay sound.
 
@@ -44,7 +44,7 @@ class OptimizerFit:
         """Fit as :class:`CriticFit` says; the losses are those at the last step on each minibatch."""
         own, losses = task.own, []
         minibatches = _minibatches(len(task.returns), self.batch_size, sequence_starts(task.obs))
-        task.optimizer.zero_grad()  # also of parameters that were frozen since, which a step would go on moving
+        task.optimizer.zero_grad()  # also of parameters that were frozen since: a step would keep moving them
         with _fused(task.optimizer), torch.set_grad_enabled(self.iterations > 0):
             for rows in minibatches:
                 loss = math.inf

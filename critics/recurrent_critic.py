@@ -24,7 +24,7 @@ class RecurrentCritic(nn.Module):
     r"""A network :math:`(s_1, \dots, s_t) \mapsto V` over the observations of an episode so far.
 
     While the policy collects, nobody runs the critic; an update runs it along the rollout. It remembers its state after
-    the last row of each unfinished episode, and takes it up where the next rollout goes on with that episode.
+    the last row of each unfinished episode, and starts from it where the next rollout continues that episode.
 
     :param trunk: the encoder and the cell.
     :param head: maps the trunk's features ``(n, hidden_size)`` to values ``(n, 1)``.
@@ -56,7 +56,7 @@ class RecurrentCritic(nn.Module):
     def kept(self, env: np.ndarray, obs: Any) -> Tensor:
         """Return the states from which a rollout's first rows start: those kept, and zero where an episode begins.
 
-        An episode goes on where the environment's observation is, bit for bit, the one that was reached.
+        An episode continues where the environment's observation is, bit for bit, the one that was reached.
 
         :param env: the environments' numbers, shape ``(E,)``.
         :param obs: their first observations.

@@ -4,7 +4,7 @@
     python examples/tianshou_pipeline.py --task CartPole-v1
     tensorboard --logdir runs
 
-Networks and collectors are Tianshou's; its trainer saves checkpoints here, so that the same command goes on where a
+Networks and collectors are Tianshou's; its trainer saves checkpoints here, so that the same command continues where a
 stopped run was, and its logger writes every update. To compare, change the import of TRPO to
 `from tianshou.algorithm import TRPO`: the rest of the script stays as it is.
 """
@@ -88,7 +88,7 @@ def train(task: str, seed: int, epochs: int, logdir: Path) -> InfoStats:
         stop_fn=lambda score: score >= THRESHOLDS[task],
         logger=tensorboard_logger(folder),
     )
-    # Called again, it goes on where a stopped run was; algorithm.run_training(params) would begin anew.
+    # Called again, it continues a stopped run; algorithm.run_training(params) would begin anew.
     return ResumableTrainer(algorithm, params, folder).run()
 
 

@@ -73,7 +73,7 @@ def is_bounded(space: spaces.Box) -> bool:
 def _bounds(space: spaces.Box) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return lower and upper bounds in float64, infinite where there are none, and where there are any."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    # Bounds at the end of the floating range stand for none, and their difference is infinite.
+    # Bounds at the end of the floating range mean none, and their difference is infinite.
     largest = float(np.finfo(str(space.dtype)).max) / 4.0
     below, above = low > -largest, high < largest
     return np.where(below, low, -np.inf), np.where(above, high, np.inf), below, above

@@ -57,7 +57,7 @@ def make_policy(
     :param trunk: a network from observations to features that takes the place of the hidden layers, such as one that
         the critic shares; see :func:`trpo_ts.networks.make_trunk`. The three parameters above are then not read.
     :param distribution: of a Box of actions. ``"gaussian"``: what lies beyond the bounds is cut off.
-        ``"squashed_gaussian"``: the Gaussian goes through tanh. ``"beta"``: a density on the range of actions itself.
+        ``"squashed_gaussian"``: a Gaussian followed by tanh. ``"beta"``: a density on the range of actions itself.
         ``"gsde"``: a Gaussian with smooth, state-dependent exploration (arXiv:2005.05719). The second and the third
         need bounds on both sides.
     :param std: the standard deviation of both Gaussians: ``"free"``, a parameter per component, or

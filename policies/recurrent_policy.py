@@ -50,7 +50,7 @@ def make_recurrent_policy(
     """Return a policy with a memory: encoder, recurrent cell, hidden layers, action distribution.
 
     The collector carries its state from step to step, and resets it where an episode ends. Each row of the buffer holds
-    the state before and after it, so that an update goes through the very sequences that were acted.
+    the state before and after it, so that an update replays the very sequences that were acted.
 
     >>> import gymnasium
     >>> env = gymnasium.make("Pendulum-v1")

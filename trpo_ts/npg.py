@@ -159,7 +159,7 @@ class NPG(ActorCriticWithState):
     ) -> BatchWithAdvantagesProtocol:
         check_finite(cast(Batch, batch))
         transitions = self._transitions(batch, buffer, indices)
-        self._check_policy(self.policy, transitions, ent_coef=self.ent_coef, micro_batch_size=self.micro_batch_size)
+        self._check_policy(self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef)
         return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]
@@ -193,7 +193,7 @@ class NPG(ActorCriticWithState):
     def _solver(self) -> SolverSettings:
         return SolverSettings(self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner)
 
-    def _policy_of(self, rollout: Rollout) -> RowFunction:
+    def _policy_of(self, rollout: Transitions) -> RowFunction:
         kfac = self.preconditioner
         return RowFunction(
             ActionDistribution(self.policy),

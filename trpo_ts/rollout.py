@@ -33,7 +33,7 @@ class Transitions:
     :param act: actions, shape ``(N, ...)``.
     :param info: the environments' infos, as NumPy arrays; empty where an environment gives none.
     :param ends: whether a row is the last of an episode, or of what the rollout holds of it, boolean, shape ``(N,)``.
-    :param unfinished: whether a row is the last of an episode that goes past the rollout, boolean, shape ``(N,)``.
+    :param unfinished: whether a row is the last of an episode that continues after the rollout, shape ``(N,)``.
     :param env: the number of the environment, shape ``(N,)``.
     :param sequences: for a policy with a memory, how it went through the rows; None for one without.
     """

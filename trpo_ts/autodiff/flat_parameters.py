@@ -80,7 +80,7 @@ class FlatParameters:
 
     @property
     def slices(self) -> dict[str, slice]:
-        """Where each parameter stands in the vector, by name."""
+        """The slice of the vector that each parameter takes, by name."""
         ends = list(accumulate(p.numel() for p in self._parameters.values()))
         return {
             name: slice(end - p.numel(), end) for (name, p), end in zip(self._parameters.items(), ends, strict=True)

@@ -2,7 +2,7 @@ r"""Chains of layers as single nodes of torch's graph, while an update runs.
 
 The graph has two kinds of node, written out in :mod:`trpo_ts.autodiff.chains`: ``_Chain`` computes the output and
 ``_PullBack``, its backward, computes :math:`J^\top u`. :math:`J^\top u` is linear in :math:`u`, so its derivative along
-:math:`v` with respect to :math:`u` is :math:`J v`, without another node. Every other second derivative goes through the
+:math:`v` with respect to :math:`u` is :math:`J v`, without another node. Every other second derivative uses the
 layers' own operations.
 """
 

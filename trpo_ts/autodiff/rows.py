@@ -27,7 +27,7 @@ def row_slices(count: int, size: int | None, starts: Tensor | None = None) -> li
 
     :param count: the number of rows, >= 1.
     :param size: the most rows of a part, >= 1.
-    :param starts: where sequences begin, ascending, the first one 0; None where rows stand for themselves. A sequence
+    :param starts: where sequences begin, ascending, the first one 0; None where rows are independent. A sequence
         that is longer than ``size`` is a part of its own.
     """
     size = size or count

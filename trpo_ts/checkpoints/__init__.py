@@ -1,4 +1,4 @@
-"""Checkpoints of a learner or of a whole run, and the trainer that goes on from them.
+"""Checkpoints of a learner or of a whole run, and the trainer that resumes from them.
 
 >>> from trpo_ts.checkpoints import ResumableTrainer
 >>> ResumableTrainer(algorithm, params, "runs/pendulum").run()  # doctest: +SKIP

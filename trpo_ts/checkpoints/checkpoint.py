@@ -1,4 +1,4 @@
-"""Save and load a learner, or the whole run that it stands in."""
+"""Save and load a learner, or the whole run that it is part of."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def load_checkpoint(
     :param algorithm: an algorithm with networks and optimiser as those that were saved.
     :param envs: environments whose ``VectorEnvNormObs`` gets the observation statistics; None takes those of the
         trainer, if there is one.
-    :param trainer: a trainer with collectors as those that were saved; its run goes on in this process.
+    :param trainer: a trainer with collectors as those that were saved; its run continues in this process.
     :return: what the trainer itself does not hold: ``steps_in_epoch``; empty without a trainer.
     :raises ValueError: when the file is damaged, no checkpoint, too new, or does not fit; all is as it was.
     :raises OSError: when the file cannot be read.
@@ -81,7 +81,7 @@ def load_checkpoint(
     if not {"algorithm", "observation_statistics"} <= set(state):
         raise ValueError(f"{name} holds no learner; give a file that save_checkpoint wrote")
     if trainer is not None and "run" not in state:
-        raise ValueError(f"{name} holds a learner and no run to go on with; load it without trainer")
+        raise ValueError(f"{name} holds a learner and no run to resume; load it without trainer")
     envs = _environments(envs, trainer)
     before = None
     try:

@@ -14,7 +14,7 @@ from torch import Tensor
 __all__ = ["pack", "unpack"]
 
 _KIND = "__kind__"
-"""Marks a dict that stands for something else."""
+"""Marks a dict that encodes something else."""
 
 _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 

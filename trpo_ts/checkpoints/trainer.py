@@ -1,4 +1,4 @@
-"""Tianshou's on-policy trainer, which saves checkpoints and goes on from them."""
+"""Tianshou's on-policy trainer, which saves checkpoints and resumes from them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class ResumableTrainer(OnPolicyTrainer):
 
     >>> ResumableTrainer(algorithm, params, "runs/pendulum").run()  # doctest: +SKIP
 
-    takes the place of ``algorithm.run_training(params)``. A killed run that is started again goes on at its newest
+    takes the place of ``algorithm.run_training(params)``. A killed run that is started again continues from its newest
     whole checkpoint, with the learner bit for bit as it was; where also the environments can be written down
     (:func:`trpo_ts.checkpoints.environments.environment_state`), it equals a run that was never killed. In the folder
     are ``update_<n>.ckpt``, the newest ``keep`` of them, and ``best.ckpt``, the learner of the best test, which a
-    worse one never replaces: a run that goes on does not begin with a test.
+    worse one never replaces: a resumed run does not begin with a test.
 
     :param algorithm: the algorithm. What Tianshou's own leave out of their ``state_dict()`` (return statistics,
         learning-rate schedules) starts anew.
@@ -60,7 +60,7 @@ class ResumableTrainer(OnPolicyTrainer):
         self._steps_to_skip = 0
 
     def reset(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> None:
-        """Go on from the newest whole checkpoint in the folder; without any, begin as Tianshou does.
+        """Resume from the newest whole checkpoint in the folder; without any, begin as Tianshou does.
 
         :raises ValueError: when there are checkpoints and none can be loaded; the message is the newest one's.
         """

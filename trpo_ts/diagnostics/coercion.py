@@ -27,7 +27,7 @@ def as_matrix(value: object, name: str) -> tuple[tuple[float, ...], ...]:
 
 
 def as_names(value: object, name: str, *, count: int, default: str) -> tuple[str, ...]:
-    """Return ``count`` names; an empty sequence stands for ``default[0]``, ``default[1]``, and so on.
+    """Return ``count`` names; an empty sequence means ``default[0]``, ``default[1]``, and so on.
 
     :raises ValueError: if there are neither none nor ``count``, or one is not text.
     """

@@ -60,7 +60,7 @@ class Panel:
 
     @property
     def header(self) -> int:
-        """Height in pixels of heading and legend, which stand above the plotting area."""
+        """Height in pixels of heading and legend, which are above the plotting area."""
         return _HEADING + (_LEGEND if self.has_legend else 0)
 
     @property

@@ -30,7 +30,7 @@ def write_json(path: str | os.PathLike[str], mapping: Mapping[str, object]) -> P
 
     :param mapping: text keys; numbers, texts, booleans, None, and mappings and sequences of these.
     :return: the path written.
-    :raises ValueError: if a number is NaN or infinite (JSON has neither); the message says where it stands.
+    :raises ValueError: if a number is NaN or infinite (JSON has neither); the message says where it is.
     :raises TypeError: if a key is not text or a value is nothing that JSON knows.
     """
     document = json.dumps(_jsonable(mapping, "mapping"), allow_nan=False, ensure_ascii=False, indent=2)

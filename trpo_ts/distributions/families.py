@@ -44,7 +44,7 @@ def register_like_parent(kind: _Kind) -> _Kind:
 
 @register_metric(Independent)
 def _metric_of_independent(distribution: Independent[Distribution]) -> FisherMetric | None:
-    # The components are independent given z, so the joint matrix is block diagonal: the base's products stand.
+    # The components are independent given z, so the joint matrix is block diagonal: the base's products hold.
     return fisher_metric(distribution.base_dist)
 
 

@@ -22,7 +22,7 @@ __all__ = ["Product"]
 
 
 class Product(Distribution):
-    r"""The joint distribution of independent vectors that stand one after the other in a flat action.
+    r"""The joint distribution of independent vectors, one after the other in a flat action.
 
     Parts may be of different kinds, as a Gaussian and an ``Independent`` Categorical; actions have the dtype that
     holds them all.

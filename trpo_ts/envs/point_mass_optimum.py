@@ -50,7 +50,7 @@ class BestController:
     :param velocities: nodes of the grid in v, of shape (nv,).
     :param accelerations: the actions tried, of shape (na,).
     :param values: value functions of shape (stages, nv, nx); ``values[n]`` is the best sum of rewards in n
-        more steps. The last one stands for every larger n too: there the recursion no longer changed.
+        more steps. The last one is that of every larger n too: there the recursion no longer changed.
     :param horizon: steps in an episode.
     """
 

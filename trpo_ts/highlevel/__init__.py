@@ -1,6 +1,6 @@
 """TRPO and NPG in Tianshou's high-level API: parameters, factories, experiment builders, safe persistence.
 
-Each class stands where Tianshou's of the same name stands; needs the extra ``highlevel``.
+Each class replaces Tianshou's of the same name; needs the extra ``highlevel``.
 """
 
 try:

@@ -82,14 +82,14 @@ def check_params(params: algorithm_params.NPGParams, algorithm: type[NPG]) -> No
     if params.optim is not None:
         check_instance("optim", params.optim, OptimizerFactoryFactory, "for example OptimizerFactoryFactoryAdam()")
     if params.lr_scheduler is not None:
-        mend = "for example LRSchedulerFactoryFactoryLinear(training_config)"
-        check_instance("lr_scheduler", params.lr_scheduler, LRSchedulerFactoryFactory, mend)
+        fix = "for example LRSchedulerFactoryFactoryLinear(training_config)"
+        check_instance("lr_scheduler", params.lr_scheduler, LRSchedulerFactoryFactory, fix)
     check_bool("deterministic_eval", params.deterministic_eval)
     if params.action_scaling != "default":
         check_bool("action_scaling", params.action_scaling)
     if params.action_bound_method not in ("clip", "tanh", None):
         raise ValueError(f"action_bound_method must be 'clip', 'tanh' or None, got {params.action_bound_method!r}")
-    # The ranges of all others stand in one place, the algorithm's constructor.
+    # The ranges of all others are in one place, the algorithm's constructor.
     space = Box(-1.0, 1.0, (1,), np.float32)
     with torch.random.fork_rng(devices=[]):
         algorithm(

@@ -27,14 +27,14 @@ __all__ = ["StatePersistence"]
 class StatePersistence(PolicyPersistence):
     """Persists the state of the algorithm together with the running statistics of the observations.
 
-    The best policy of the test steps goes into ``state_best.pt``; with a ``save_interval`` of the logger, epoch n goes
-    into ``state_epoch_n.pt``. Tianshou pickles the algorithm instead, a file that torch refuses to load since version
-    2.6, and leaves out the statistics, without which a restored policy sees other observations. A file is replaced as
-    a whole, and read by torch's restricted loader: one from an untrusted source cannot run code.
+    The best policy of the test steps is saved in ``state_best.pt``; with a ``save_interval`` of the logger, epoch n is
+    saved in ``state_epoch_n.pt``. Tianshou pickles the algorithm instead, into a file that torch refuses to load since
+    version 2.6, and leaves out the statistics, without which a restored policy sees other observations. A file is
+    replaced as a whole, and read by torch's restricted loader: one from an untrusted source cannot run code.
 
     :param additional_persistence: handlers that are called besides, such as those of an environment factory.
     :param enabled: whether anything is saved; restoring always works.
-    :param continued: whether the run goes on in the folder it restores from: then it restores the latest epoch, and
+    :param continued: whether the run continues in the folder it restores from: then it restores the latest epoch, and
         replaces the best state only by one with a higher score.
     """
 

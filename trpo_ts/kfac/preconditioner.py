@@ -32,7 +32,7 @@ class KroneckerPreconditioner:
     r"""Approximate solutions of :math:`(F + cI) z = r`, and products with the model that they rest on.
 
     :param factors: the model's factors.
-    :param slices: where each parameter stands in the parameter vector, by name.
+    :param slices: the slice of the parameter vector that each parameter takes, by name.
     :param damping: :math:`c`.
     :param inner_iterations: iterations of conjugate gradient on the model, >= 1; one takes the diagonal blocks alone.
     """

@@ -43,7 +43,7 @@ def make_encoder(
         return DictEncoder(space.spaces, activation, name, width)
     raise ValueError(
         f"{name} must be a Box, Discrete, MultiDiscrete, MultiBinary or a Dict of these, with at least one number, "
-        f"got {space}; {_mend(space)}"
+        f"got {space}; {_fix_for(space)}"
     )
 
 
@@ -91,7 +91,7 @@ class _Narrowed(Encoder):
         return features
 
 
-def _mend(space: object) -> str:
+def _fix_for(space: object) -> str:
     if isinstance(space, spaces.Tuple):
         return (
             "wrap the environment in trpo_ts.envs.TupleToDictObservation and take the wrapper's observation_space "

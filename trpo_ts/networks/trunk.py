@@ -55,7 +55,7 @@ def make_trunk(
     """Return the network from observations to features on which policies and critics put their output layer.
 
     Give one trunk to :func:`trpo_ts.policies.make_policy` and to :func:`trpo_ts.critics.make_critic`, and they
-    share it. ``docs/spaces.md`` says what becomes of each kind of observation.
+    share it. ``docs/spaces.md`` says how each kind of observation is encoded.
 
     :param observation_space: a Box of any shape, Discrete, MultiDiscrete, MultiBinary, or a Dict of these.
     :param hidden_sizes: the widths of the hidden layers, each >= 1; typically 64-256.
@@ -88,9 +88,9 @@ def trunk_or(
     """
     if trunk is None:
         return make_trunk(observation_space, hidden_sizes, activation, layer_norm=layer_norm)
-    mend = (
+    fix = (
         "build one with trpo_ts.networks.make_trunk, or derive yours from that class of Tianshou's "
         "so that trunk(obs, state=None, info=None) returns features and state"
     )
-    check_instance("trunk", trunk, ModuleWithVectorOutput, mend)
+    check_instance("trunk", trunk, ModuleWithVectorOutput, fix)
     return trunk

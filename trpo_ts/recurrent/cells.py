@@ -36,7 +36,7 @@ class Cell(nn.Module):
             self.input.bias[self._keeping()] = 1.0  # memory is kept until the network learns to drop it
 
     def _keeping(self) -> slice:
-        """Return where the bias stands whose gate keeps the state when it is open."""
+        """Return the part of the bias whose gate keeps the state when it is open."""
         raise NotImplementedError
 
     def step(self, gates: Tensor, state: Tensor) -> Tensor:

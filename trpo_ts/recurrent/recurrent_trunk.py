@@ -45,7 +45,7 @@ class RecurrentTrunk(ModuleWithVectorOutput):
         else:
             before = torch.as_tensor(state["after"]).to(gates)
         after = self.cell.step(gates, before)
-        # The state before goes along, so that each row of a buffer tells from which state it was taken up.
+        # With the state before, each row of a buffer tells from which state it started.
         return after[:, : self.output_dim], {"before": before.detach(), "after": after.detach()}
 
     def replay(self, obs: Any, sequences: Sequences) -> Tensor:

@@ -60,7 +60,7 @@ class SequencedObs(_RowBatch):
 
 
 def sequence_starts(obs: Any) -> Tensor | None:
-    """Return where the sequences of some rows' observations begin; None where rows stand for themselves."""
+    """Return where the sequences of some rows' observations begin; None where rows are independent."""
     return obs.sequences.starts if isinstance(obs, SequencedObs) else None
 
 

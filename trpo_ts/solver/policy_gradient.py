@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from trpo_ts.autodiff.gauss_newton import GaussNewton
 from trpo_ts.distributions.fisher_metric import FisherMetric
 
-__all__ = ["gradient_with_products", "policy_gradient"]
+__all__ = ["are_independent", "gradient_with_products", "policy_gradient"]
 
 
 def policy_gradient(objective: Tensor, theta: Tensor, *, keep_graph: bool = False) -> Tensor:
@@ -42,7 +43,8 @@ def gradient_with_products(
 
     :param objective: :math:`L(\theta)`, computed from the metric's outputs and from nothing else that depends on
         :math:`\theta`; see :attr:`FisherMetric.determine_density`.
-    :param metric: the action distribution's parameters :math:`z` and their Fisher matrix.
+    :param metric: the action distribution's parameters :math:`z`, which :func:`are_independent`, and their Fisher
+        matrix.
     :param theta: the leaf ``(P,)``.
     :param outputs_at: :math:`z` as a function of :math:`\theta`.
     """
@@ -51,3 +53,30 @@ def gradient_with_products(
     u = [next(derivatives) if output.requires_grad else torch.zeros_like(output) for output in metric.outputs]
     products = GaussNewton(metric, [theta], u, outputs_at)
     return products.pulled_back[0], products  # J^T u
+
+
+def are_independent(outputs: Sequence[Tensor]) -> bool:
+    """Whether no output is computed from another one, so that derivatives in each are partial derivatives.
+
+    A standard deviation that is a function of the mean is not independent of it, nor are two parts of one ``chunk``.
+    """
+    live = [output for output in outputs if output.requires_grad]
+    if len(live) < 2:
+        return True
+    own = {output.grad_fn for output in live}
+    if None in own or len(own) < len(live):
+        return False
+    waiting = [node for output in live for node in _inputs_of(output.grad_fn)]
+    seen: set[Node] = set()
+    while waiting:
+        node = waiting.pop()
+        if node in own:
+            return False
+        if node not in seen:
+            seen.add(node)
+            waiting += _inputs_of(node)
+    return True
+
+
+def _inputs_of(node: Node | None) -> list[Node]:
+    return [] if node is None else [before for before, _ in node.next_functions if before is not None]

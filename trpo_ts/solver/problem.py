@@ -28,7 +28,7 @@ from trpo_ts.solver.divergence import kl_terms
 from trpo_ts.solver.fisher import distribution_parameters_at, fisher_operator, fisher_operator_of_parts
 from trpo_ts.solver.line_search import Evaluation
 from trpo_ts.solver.linear_operators import LinearOperator
-from trpo_ts.solver.policy_gradient import gradient_with_products, policy_gradient
+from trpo_ts.solver.policy_gradient import are_independent, gradient_with_products, policy_gradient
 from trpo_ts.solver.surrogate import action_std_terms, entropy_terms, surrogate_terms
 
 __all__ = ["Linearisation", "Point", "PolicyProblem"]
@@ -158,7 +158,7 @@ class PolicyProblem:
         fisher: LinearOperator
         if not total.requires_grad:
             gradient, fisher = torch.zeros_like(theta), torch.zeros_like
-        elif metric is not None and metric.determine_density and not self.ent_coef:
+        elif metric and metric.determine_density and not self.ent_coef and are_independent(metric.outputs):
             gradient, products = gradient_with_products(
                 total, metric, theta, distribution_parameters_at(self.policy, rows)
             )

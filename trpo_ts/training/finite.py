@@ -53,7 +53,7 @@ class FiniteVectorEnv(VectorEnvWrapper):
             environment = row if ids is None else int(np.atleast_1d(ids)[row])
             raise ValueError(
                 f"the {what} of an environment must be finite, got {np.asarray(value)[row]!r} from environment "
-                f"{environment} after {self._steps} steps of the vector; mend the environment, or clip there"
+                f"{environment} after {self._steps} steps of the vector; fix the environment, or clip there"
             )
 
 

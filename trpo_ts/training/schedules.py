@@ -16,7 +16,7 @@ __all__ = ["LinearDecay"]
 class LinearDecay(LRSchedulerFactory):
     """A learning rate that falls linearly over the planned updates and then stays, never below zero.
 
-    It takes the parameters of Tianshou's ``LRSchedulerFactoryLinear``, whose rate goes on to fall below zero.
+    It takes the parameters of Tianshou's ``LRSchedulerFactoryLinear``, whose rate then falls below zero.
 
     :param max_epochs: of the training, >= 1.
     :param epoch_num_steps: environment steps of an epoch, >= 1.

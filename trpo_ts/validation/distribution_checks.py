@@ -26,11 +26,11 @@ def check_divergence(distribution: Distribution, moved: Distribution) -> None:
         while isinstance(distribution, Independent):
             distribution = distribution.base_dist
         name = type(distribution).__name__
-        mend = f"register one with torch.distributions.kl.register_kl({name}, {name})"
+        fix = f"register one with torch.distributions.kl.register_kl({name}, {name})"
         if isinstance(distribution, TransformedDistribution):
-            mend = f"its transforms must not depend on the network, and be made once, outside of dist_fn; or {mend}"
+            fix = f"its transforms must not depend on the network, and be made once, outside of dist_fn; or {fix}"
         raise ValueError(
-            f"dist_fn must return a distribution with a KL divergence, got a {name} without; {mend}"
+            f"dist_fn must return a distribution with a KL divergence, got a {name} without; {fix}"
         ) from error
 
 

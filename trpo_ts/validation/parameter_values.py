@@ -1,4 +1,4 @@
-"""Checks of constructor values: each error names the parameter, its range, the value and thereby the mend."""
+"""Checks of constructor values: each error names the parameter, its range, the value and thereby the fix."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_instance(name: str, value: Any, kind: type, mend: str) -> None:
+def check_instance(name: str, value: Any, kind: type, fix: str) -> None:
     """Check that ``value`` is an instance of ``kind``.
 
-    :raises ValueError: otherwise, ending on ``mend``.
+    :raises ValueError: otherwise, ending on ``fix``.
     """
     if isinstance(value, type) or not isinstance(value, kind):  # a class may satisfy a protocol too
         got = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        raise ValueError(f"{name} must be a {kind.__name__}, got {got}; {mend}")
+        raise ValueError(f"{name} must be a {kind.__name__}, got {got}; {fix}")
 
 
 def _interval(low: float, high: float, low_open: bool, high_open: bool) -> str:

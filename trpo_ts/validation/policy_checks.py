@@ -1,20 +1,18 @@
-"""What an update needs of the policy, checked on the rollout before anything is changed."""
+"""What an update needs of Tianshou's policy, checked on the rollout before anything is changed."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
-import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
-from torch.distributions import Distribution
+from torch import Tensor
 
-from trpo_ts.action_distribution import ActionDistribution
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.autodiff.rows import row_slices
-from trpo_ts.rollout import Transitions
+from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.runtime import evaluation_mode
 from trpo_ts.solver.surrogate import entropy_terms
-from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
+from trpo_ts.validation.distribution_checks import is_discrete
+from trpo_ts.validation.policy_function_checks import check_actions_possible, check_distribution
 
 __all__ = ["PolicyCheck"]
 
@@ -22,7 +20,7 @@ __all__ = ["PolicyCheck"]
 class PolicyCheck:
     """Checks that a policy's distributions are such as an update can use.
 
-    Of what kind they are is checked once for a policy; whether they admit the actions, in every rollout.
+    The kind of distribution is checked once for a policy; whether it admits the actions, in every rollout.
     """
 
     def __init__(self) -> None:
@@ -32,49 +30,33 @@ class PolicyCheck:
     def __call__(
         self,
         policy: ProbabilisticActorPolicy,
-        transitions: Transitions,
+        function_of: Callable[[], RowFunction],
+        act: Tensor,
         *,
         ent_coef: float,
-        micro_batch_size: int | None,
     ) -> None:
         """Check a policy on a rollout.
 
+        :param policy: the policy.
+        :param function_of: makes the policy a function of its parameters and the rollout's rows; called where it is
+            needed, which is not in every update.
+        :param act: the rollout's actions.
+        :param ent_coef: the weight of the entropy.
         :raises ValueError: naming what cannot be used, and the fix.
         """
-        network = ActionDistribution(policy)
-        shape = tuple(transitions.act.shape[1:])
-        checked = (policy.actor, policy.dist_fn, shape, ent_coef)
+        checked = (policy.actor, policy.dist_fn, tuple(act.shape[1:]), ent_coef)
         if self._checked == checked and not self._discrete:
             return
-        with torch.no_grad(), evaluation_mode(policy):
+        function = function_of()
+        with evaluation_mode(policy):
             if self._checked != checked:
-                self._discrete = _check_kind(network, transitions, shape, ent_coef)
+                distribution = check_distribution(function, act)
+                if ent_coef and entropy_terms(distribution) is None:
+                    raise ValueError(
+                        f"ent_coef must be 0 for a {type(distribution).__name__}, got {ent_coef}: "
+                        "the distribution has no entropy in closed form"
+                    )
+                self._discrete = is_discrete(distribution)
                 self._checked = checked
             if self._discrete:
-                for rows in row_slices(len(transitions.act), micro_batch_size):
-                    check_possible(network(*transitions.policy_inputs(rows)), transitions.act[rows], rows.start)
-
-
-_LITTLE = 1e-4
-"""A change of the parameters by which a distribution is told from the one after a step."""
-
-
-def _check_kind(
-    network: ActionDistribution, transitions: Transitions, action_shape: tuple[int, ...], ent_coef: float
-) -> bool:
-    """Check the distributions of the first rows, and return whether they are discrete."""
-    rows = slice(0, min(2, len(transitions.act)))
-    parameters = FlatParameters(network)
-    with torch.enable_grad():
-        theta = parameters.read()
-        distribution = cast(Distribution, parameters.call(theta, *transitions.policy_inputs(rows)))
-        check_joint(distribution, rows.stop, action_shape)
-        parameters.check_call(distribution.log_prob(transitions.act[rows]), "policy")
-    moved = cast(Distribution, parameters.call(theta + _LITTLE * (1.0 + theta.abs()), *transitions.policy_inputs(rows)))
-    check_divergence(distribution, moved)
-    if ent_coef and entropy_terms(distribution) is None:
-        raise ValueError(
-            f"ent_coef must be 0 for a {type(distribution).__name__}, got {ent_coef}: "
-            "the distribution has no entropy in closed form"
-        )
-    return is_discrete(distribution)
+                check_actions_possible(function, act)
