@@ -27,7 +27,7 @@ def test_a_learner_is_loaded_bit_for_bit_and_nothing_else_is_touched(tmp_path, w
     for statistics in ("mean", "var", "count"):
         assert bits(getattr(others.obs_rms, statistics)) == bits(getattr(envs.obs_rms, statistics))
     assert params.test_collector.env.obs_rms is others.obs_rms
-    with pytest.raises(ValueError, match="holds a learner and no run to go on with; load it without trainer"):
+    with pytest.raises(ValueError, match="holds a learner and no run to resume; load it without trainer"):
         load_checkpoint(path, algorithm=algorithm, trainer=ResumableTrainer(algorithm, params, tmp_path))
 
 

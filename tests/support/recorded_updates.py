@@ -1,6 +1,6 @@
 """Updates whose results are recorded, so that a change of the package's inside shows where it changes a number.
 
-``python tests/recorded_updates.py`` records them anew. That is right only where a number is meant to change.
+``python tests/support/recorded_updates.py`` records them anew. That is right only where a number is meant to change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
+from repository import ROOT
 from rollouts import (
     ACT_DIM,
     BOX,
@@ -56,7 +56,7 @@ from trpo_ts.envs import FlatAction
 from trpo_ts.networks import make_trunk
 from trpo_ts.policies import make_policy, make_recurrent_policy
 
-FIXTURE = Path(__file__).parent / "fixtures" / "updates.json.gz"
+FIXTURE = ROOT / "tests" / "fixtures" / "updates.json.gz"
 
 MOST_ENTRIES = 256
 """Longer vectors of parameters are recorded by their first entries and their digest."""
