@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from episodes import algorithm_with, fill, naive_gae, rollout_from, steps_of_env, value_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from tianshou.data import Batch, VectorReplayBuffer
 
 from trpo_ts.advantages import normalised
@@ -18,7 +19,7 @@ def test_normalised_advantages_by_hand():
     assert normalised(torch.tensor([1.0, 3.0, 5.0])).tolist() == pytest.approx([-1.0, 0.0, 1.0], abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 1000), n=st.integers(2, 200), shift=st.floats(-100, 100), scale=st.floats(1e-3, 1e3))
 def test_normalised_advantages_have_mean_zero_and_unit_sample_variance(seed: int, n: int, shift: float, scale: float):
     adv = np.random.default_rng(seed).normal(size=n)
@@ -100,7 +101,7 @@ def test_a_buffer_that_wrapped_around_is_read_in_the_order_of_time():
     np.testing.assert_allclose(rollout.returns.numpy(), returns, rtol=1e-12, atol=1e-13)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     ends=st.lists(st.text("...TLB", min_size=1, max_size=8), min_size=1, max_size=3),
     gamma=st.floats(0, 1),

@@ -10,8 +10,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import examples
 from rollouts import (
     ACT_DIM,
     OBS_DIM,
@@ -38,7 +39,7 @@ from trpo_ts.solver.outcomes import StepOutcome
 # 1. Trust region
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(300, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 2**20),
     discrete=st.booleans(),

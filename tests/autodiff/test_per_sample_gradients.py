@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from rollouts import OBS_DIM, Mlp
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.continuous import ContinuousCritic
@@ -196,7 +197,7 @@ def squared_error_metric(values: Tensor) -> FisherMetric:
     return FisherMetric((values.flatten(),), tuple, tuple)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     widths=st.lists(st.integers(1, 6), min_size=0, max_size=3),
     activation=st.sampled_from([nn.Tanh, nn.ReLU, nn.GELU, nn.Identity]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -19,7 +19,6 @@ def starts_of(lengths: list[int]) -> Tensor:
     return torch.tensor([0, *lengths[:-1]]).cumsum(0)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(lengths=LENGTHS, size=st.one_of(st.none(), st.integers(1, 40)), sequenced=st.booleans())
 def test_parts_are_all_rows_in_their_order_and_cut_no_sequence(
     lengths: list[int], size: int | None, sequenced: bool
@@ -37,7 +36,6 @@ def test_parts_are_all_rows_in_their_order_and_cut_no_sequence(
         assert first.stop - part.start > (size or count)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(lengths=LENGTHS, share=st.floats(0.01, 1.0))
 def test_samples_of_sequences_are_whole_ones(lengths: list[int], share: float) -> None:
     count, starts = sum(lengths), starts_of(lengths)

@@ -14,8 +14,9 @@ import struct
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import examples
 from runs import bits, make_run
 
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint, save_checkpoint
@@ -78,7 +79,7 @@ def test_a_flipped_bit_of_the_header_is_found(saved, tmp_path, bit):
     refused(trainer, tmp_path, bytes(spoiled), r"no checkpoint|version|holds \d+ of \d+ bytes|checksum")
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bits_and_foreign_bytes_anywhere_are_found(saved, tmp_path, data):
     trainer, content = saved[0], saved[1].read_bytes()
@@ -91,7 +92,7 @@ def test_flipped_bits_and_foreign_bytes_anywhere_are_found(saved, tmp_path, data
         refused(trainer, tmp_path, bytes(spoiled), "checksum")
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_truncated_file_is_found(saved, tmp_path, data):
     trainer, content = saved[0], saved[1].read_bytes()
@@ -136,7 +137,7 @@ def test_code_in_a_file_is_not_run(saved, tmp_path):
     assert trace.exists(), "the file above would have run its code"
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_forged_file_that_is_refused_changes_nothing(saved, tmp_path, data):
     """No accident makes such a file, since the checksum fits: somebody wrote it so."""

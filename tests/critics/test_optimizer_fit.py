@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from tianshou.data import Batch
 from torch import Tensor, nn
 
@@ -154,7 +155,7 @@ def test_observations_may_be_a_batch():
 # --- minibatches
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(rows=st.integers(1, 40), batch_size=st.integers(1, 50), iterations=st.integers(1, 3))
 def test_minibatches_hold_every_row_once_and_the_last_two_are_merged(rows: int, batch_size: int, iterations: int):
     critic = Recorder()

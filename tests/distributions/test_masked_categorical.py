@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from enumeration import random_logits, random_mask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from torch.distributions import Categorical, kl_divergence
 
 from trpo_ts.distributions.constants import frozen
@@ -33,7 +34,7 @@ def test_impossible_actions_are_constants_of_a_masked_categorical():
     torch.testing.assert_close(matrix, expected, rtol=1e-12, atol=1e-15)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(
     seed=st.integers(0, 10_000),
     scale=st.sampled_from([1e-3, 1.0, 50.0]),

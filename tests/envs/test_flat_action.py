@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from action_tasks import Anything
 from gymnasium import spaces
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from tianshou.env import DummyVectorEnv, SubprocVectorEnv
 
 from trpo_ts.envs import FlatAction, FlattenAction, flat_action
@@ -54,7 +55,6 @@ def numbers(action: Any) -> list[float]:
     return np.ravel(action).tolist() if parts is None else [x for part in parts for x in numbers(part)]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(structure=structures, seed=st.integers(0, 1000))
 def test_every_flat_action_is_a_structured_one(structure: gym.Space[Any], seed: int):
     space = FlatAction(structure)
@@ -68,7 +68,7 @@ def test_every_flat_action_is_a_structured_one(structure: gym.Space[Any], seed: 
     assert structure.contains(space.unflatten(beyond))
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@examples(50)
 @given(structure=structures)
 def test_no_number_of_a_structured_action_is_fixed_or_given_twice(structure: gym.Space[Any]):
     space = FlatAction(structure)

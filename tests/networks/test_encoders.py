@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tianshou.data import Batch
@@ -91,7 +91,6 @@ def nested_spaces(draw: Any, depth: int = 2) -> spaces.Space:
     return spaces.Dict({key: draw(nested_spaces(depth - 1)) for key in keys})
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(nested_spaces())
 def test_without_images_the_encoder_is_gymnasiums_flattening(space: spaces.Space):
     space.seed(0)

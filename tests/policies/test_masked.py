@@ -14,8 +14,9 @@ from action_tasks import OBSERVATIONS, FirstValid, mean_return, train
 from dense import dense, gauss_newton_product, generator
 from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from rollouts import Mlp, mean_kl, parameters_of, same, update
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, VectorReplayBuffer
@@ -85,7 +86,7 @@ def critic_of(space: spaces.Dict) -> nn.Module:
 # --- acting
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@examples(25)
 @given(
     name=st.sampled_from(sorted(ACTIONS)),
     seed=st.integers(0, 10_000),

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from dense import double, with_eigenvalues
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operators import Counted, product_with, randn
+from properties import examples
 from torch import Tensor
 
 from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient, stable_norm
@@ -129,7 +130,7 @@ def test_the_tolerance_ends_at_the_first_residual_that_keeps_it(tolerance: float
         assert before.relative_residual > tolerance
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(exponent=st.integers(-100, 100), seed=st.integers(0, 100))
 def test_the_scale_of_the_right_hand_side_scales_the_solution_and_nothing_else(exponent: int, seed: int):
     matrix, b = with_eigenvalues(torch.logspace(0, 2, 8), seed).float(), randn(8, seed).float()
@@ -162,7 +163,7 @@ def test_a_right_hand_side_near_the_end_of_float32_is_solved():
 # --- properties
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     size=st.integers(1, 12),
     condition=st.floats(0.0, 4.0),

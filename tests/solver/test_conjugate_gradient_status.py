@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from dense import double, with_eigenvalues
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operators import Counted, product_with, randn
+from properties import examples
 from torch import Tensor
 
 from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient
@@ -121,7 +122,7 @@ def test_a_positive_definite_operator_is_not_said_to_curve_down(eigenvalues: tup
     assert solution.status in (SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     eigenvalues=st.lists(st.sampled_from([-1.0, -1e-3, 1e-3, 0.5, 1.0, 1e3]), min_size=1, max_size=8),
     seed=st.integers(0, 1000),

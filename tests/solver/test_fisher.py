@@ -20,8 +20,9 @@ from dense import (
     problem_of,
 )
 from fisher_cases import OBS, leaf_of, normal_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from torch import Tensor
 from torch.distributions import Gamma, Independent, Laplace, LogNormal
 
@@ -84,7 +85,7 @@ def test_both_operators_are_symmetric_and_positive_semidefinite(family: Family):
         assert float(torch.linalg.eigvalsh(matrix).min()) > -1e-11
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(a=st.floats(-3, 3), b=st.floats(-3, 3), seed=st.integers(0, 1000), family=st.sampled_from(FAMILIES))
 def test_the_product_is_linear_and_its_graph_can_be_used_again(a: float, b: float, seed: int, family: Family):
     policy = DensePolicy(family, rows=3, hidden=2)

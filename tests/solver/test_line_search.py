@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 
 from trpo_ts.solver.line_search import Evaluation, LineSearchResult, backtracking_line_search
 from trpo_ts.solver.outcomes import StepOutcome
@@ -145,7 +146,7 @@ def test_entropy_and_standard_deviation_ride_along_without_a_say():
 # --- the property that all of this is for
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     evaluations=st.lists(
         st.builds(Evaluation, objective=st.floats(width=32), kl=st.floats(width=32)), min_size=1, max_size=6

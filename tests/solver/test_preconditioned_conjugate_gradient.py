@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 from dense import double, with_eigenvalues
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from operators import Counted, product_with, randn
+from properties import examples
 from torch import Tensor
 
 from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient
@@ -93,7 +94,7 @@ def test_any_positive_definite_preconditioner_reaches_the_solution():
         assert solution.status is SolveStatus.CONVERGED
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(size=st.integers(1, 8), seed=st.integers(0, 1000), iterations=st.integers(1, 6), exponent=st.integers(-15, 15))
 def test_a_preconditioned_direction_ascends_at_any_scale(size: int, seed: int, iterations: int, exponent: int):
     matrix = with_eigenvalues(torch.logspace(0, 2, size), seed)

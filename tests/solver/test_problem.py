@@ -21,8 +21,9 @@ from dense import (
     problem_of,
 )
 from fisher_cases import OBS, normal_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from torch import Tensor
 from torch.distributions import Distribution, Independent, LogNormal
 
@@ -133,7 +134,7 @@ def test_fisher_subsampling_takes_evenly_spaced_rows(
     assert case.problem.evaluate(moved).kl == pytest.approx(float(case.policy.kl(theta, moved)), rel=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(count=st.integers(1, 30), fraction=st.floats(0.01, 1.0), micro=st.one_of(st.none(), st.integers(1, 8)))
 def test_subsampled_rows_are_distinct_in_range_and_in_parts_no_larger_than_the_micro_batch(
     count: int, fraction: float, micro: int | None

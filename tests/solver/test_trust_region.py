@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from dense import CATEGORICAL, FAMILIES, NORMAL, DensePolicy, DenseProblem, Family, generator, problem_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from steps import npg, trpo
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, Normal
@@ -228,7 +229,7 @@ def test_without_damping_the_full_step_ends_on_the_bound():
 # --- the contract, for any policy
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     family=st.sampled_from(FAMILIES),
     seed=st.integers(0, 10_000),
@@ -268,7 +269,7 @@ def test_repeated_steps_keep_the_bound_and_raise_the_objective(
     assert torch.equal(case.problem.theta_old, behaviour)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(seed=st.integers(0, 10_000), max_kl=st.floats(1e-5, 0.1), scale=st.sampled_from([1e-20, 1e-3, 1.0, 1e3, 1e20]))
 def test_in_float32_the_bound_holds_for_advantages_of_any_scale(seed: int, max_kl: float, scale: float):
     obs = torch.randn(30, 3, generator=generator(seed))

@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 from enumeration import mixed
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from properties import examples
 from torch import Tensor
 from torch.distributions import Beta, Categorical, Distribution, Independent, MultivariateNormal, Normal
 
@@ -90,7 +91,7 @@ def test_a_distribution_that_is_not_joint_is_named_with_its_fix(
     assert [part for part in parts if part not in str(caught.value)] == []
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     n=st.integers(1, 4),
     batch=st.lists(st.integers(1, 4), max_size=3).map(tuple),
