@@ -12,6 +12,7 @@ import pytest
 import torch
 from action_tasks import OBSERVATIONS, Anything, Matching, mean_return, train
 from gymnasium import spaces
+from gymnasium.utils.env_checker import data_equivalence
 from rollouts import mean_kl, update
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, Collector, CollectStats, VectorReplayBuffer
@@ -118,13 +119,40 @@ def test_actions_are_recorded_from_0_and_sent_as_the_environment_counts(space: g
     assert space.contains(policy.compute_action(np.zeros(3, np.float32)))
 
 
+def recording(space: gym.Space[Any], taken: list[Any]) -> gym.Env[Any, Any]:
+    """Return an environment that adds to ``taken`` what it is given."""
+    env = environment(space)
+    inner = env.env if isinstance(env, FlattenAction) else env
+    step = inner.step
+
+    def recorded(action: Any) -> Any:
+        taken.append(action)
+        return step(action)
+
+    inner.step = recorded
+    return env
+
+
 @every_space
 def test_a_collector_may_act_at_random(space: gym.Space[Any]):
-    policy = make_policy(OBSERVATIONS, environment(space).action_space)
-    envs = DummyVectorEnv([lambda: environment(space)] * 2)
-    collector = Collector[CollectStats](policy, envs, VectorReplayBuffer(8, 2))
+    """What the buffer holds is the policy's own form of what the environments got, and possible for the policy."""
+    env, taken = environment(space), ([], [])
+    policy = make_policy(OBSERVATIONS, env.action_space)
+    envs = DummyVectorEnv([lambda: recording(space, taken[0]), lambda: recording(space, taken[1])])
+    buffer = VectorReplayBuffer(8, 2)
+    collector = Collector[CollectStats](policy, envs, buffer)
     collector.reset()
-    collector.collect(n_step=8, random=True)
+    assert collector.collect(n_step=8, random=True).n_collected_steps == 8
+    batch, _ = buffer.sample(0)
+    sent = policy.map_action(batch.act)
+    for row, given in zip(sent, [*taken[0], *taken[1]], strict=True):
+        if isinstance(env, FlattenAction):
+            assert data_equivalence(env.action(row), given)
+        else:
+            np.testing.assert_allclose(row, given, rtol=1e-6)
+    with torch.no_grad():
+        distribution = policy(Batch(obs=batch.obs, info=Batch())).dist
+    assert distribution.log_prob(torch.as_tensor(batch.act)).isfinite().all()
 
 
 @every_space

@@ -37,6 +37,9 @@ def distribution_of_shape(batch: tuple[int, ...], event: tuple[int, ...]) -> Dis
 )
 def test_joint_distributions_over_whole_actions_pass(distribution: Distribution, n: int, action_shape: tuple[int, ...]):
     check_joint(distribution, n, action_shape)
+    act = distribution.sample()
+    assert act.shape == (n, *action_shape)
+    assert distribution.log_prob(act).shape == (n,)
 
 
 @pytest.mark.parametrize(
