@@ -96,3 +96,88 @@ def test_without_a_way_to_the_outputs_there_is_an_error():
     operator = GaussNewton(FisherMetric((outputs,), tuple, tuple), list(network.parameters()))
     with pytest.raises(NoSecondDerivativeError, match="cannot be differentiated twice"):
         operator.product(list(network.parameters()))
+
+
+# --- which errors of a product mean that there is no second derivative
+
+
+class Failing(torch.autograd.Function):
+    """A sine whose second derivative is an error of any kind."""
+
+    error: Exception
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.sin(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return FailingBackward.apply(gradient, *ctx.saved_tensors)
+
+
+class FailingBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, x: Tensor) -> Tensor:
+        return gradient * torch.cos(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        raise Failing.error
+
+
+class FailingSine(Sine):
+    def forward(self, obs: Any) -> Tensor:
+        return self.last(Failing.apply(self.first(obs) * self.scale))
+
+
+def failing_products(error: Exception, monkeypatch: pytest.MonkeyPatch, factor: float = 1.0) -> tuple[Any, Tensor]:
+    """Return the products of a network whose graph fails, with outputs elsewhere that are ``factor`` times its own."""
+    monkeypatch.setattr(Failing, "error", error, raising=False)
+    torch.manual_seed(3)
+    network, x = FailingSine(2).double(), torch.randn(7, OBS_DIM, dtype=torch.float64)
+    parameters = FlatParameters(network)
+    theta = parameters.read().requires_grad_(True)
+    products = GaussNewton(
+        FisherMetric((parameters.call(theta, x),), tuple, tuple),
+        [theta],
+        outputs_at=lambda moved: (factor * parameters.call(moved[0], x),),
+    )
+    return products, theta
+
+
+def test_an_error_of_any_words_is_answered_by_differences_that_agree_with_the_gradient(monkeypatch):
+    torch.manual_seed(3)
+    reference, x = SineInTorch(2).double(), torch.randn(7, OBS_DIM, dtype=torch.float64)
+    products, theta = failing_products(RuntimeError("words of a later release"), monkeypatch)
+    own = FlatParameters(reference)
+    jacobian = torch.autograd.functional.jacobian(lambda t: own.call(t, x).reshape(-1), theta)
+    v = torch.randn_like(theta).detach()
+    torch.testing.assert_close(products.of_vector(v), jacobian.mT @ (jacobian @ v) / 7, rtol=1e-7, atol=1e-9)
+
+
+def test_an_error_is_raised_as_it_is_where_the_differences_do_not_agree_with_the_gradient(monkeypatch):
+    products, theta = failing_products(RuntimeError("something else is wrong"), monkeypatch, factor=2.0)
+    with pytest.raises(RuntimeError, match="something else is wrong"):
+        products.of_vector(torch.ones_like(theta))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no memory left"), TypeError("a mistake in the network")])
+def test_errors_that_say_nothing_of_derivatives_are_raised(error, monkeypatch):
+    products, theta = failing_products(error, monkeypatch)
+    with pytest.raises(type(error), match=str(error)):
+        products.of_vector(torch.ones_like(theta))
+
+
+def test_a_tensor_that_was_changed_in_place_is_named():
+    torch.manual_seed(4)
+    network, x = nn.Linear(OBS_DIM, 2).double(), torch.randn(7, OBS_DIM, dtype=torch.float64)
+    parameters = FlatParameters(network)
+    theta = parameters.read().requires_grad_(True)
+    outputs = parameters.call(theta, x)
+    products = GaussNewton(
+        FisherMetric((outputs,), tuple, tuple), [theta], outputs_at=lambda moved: (parameters.call(moved[0], x),)
+    )
+    x.mul_(2.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        products.of_vector(torch.ones_like(theta))

@@ -108,6 +108,12 @@ def test_the_failures_above_and_acceptance_are_all_outcomes_there_are():
     assert {outcome for outcome, _, _ in FAILURES} | {StepOutcome.ACCEPTED} == set(StepOutcome)
 
 
+def test_every_outcome_has_advice_of_its_own():
+    advice = [outcome.advice for outcome in StepOutcome]
+    assert all(advice)
+    assert len(set(advice)) == len(StepOutcome)
+
+
 @pytest.mark.parametrize(
     ("outcome", "build"),
     [(o, b) for o, b, _ in FAILURES if o in {StepOutcome.CONSTANT_ADVANTAGES, StepOutcome.NON_FINITE_GRADIENT}]
