@@ -65,7 +65,7 @@ def test_normalisation_keeps_the_advantages_dtype_and_leaves_them_alone():
     assert adv.tolist() == [1.0, 3.0]
 
 
-# T terminates, L is cut by the time limit, B is both, a point goes on; a last point is an unfinished episode.
+# T terminates, L is cut by the time limit, B is both, a point continues; a last point is an unfinished episode.
 ROLLOUTS = {
     "unfinished": ["......"],
     "terminated": ["..T..T"],

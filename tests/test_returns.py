@@ -59,7 +59,7 @@ def test_explained_variance_of_large_float32_returns_is_computed_in_float64():
 
 
 @pytest.mark.parametrize("fit", [MinibatchFit(epochs=20, batch_size=32), GaussNewtonFit(steps=4)], ids=repr)
-def test_scaled_returns_of_a_critic_that_follows_them_do_not_run_away(fit):
+def test_scaled_returns_of_a_critic_that_follows_them_do_not_diverge(fit):
     torch.manual_seed(0)
     policy, critic = make_actor_policy(), Mlp((OBS_DIM, 32, 1))
     algorithm = make_trpo(policy, critic, critic_fit=fit, return_scaling=True, gamma=0.95, gae_lambda=0.95)

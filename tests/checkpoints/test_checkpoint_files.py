@@ -140,7 +140,7 @@ def test_code_in_a_file_is_not_run(saved, tmp_path):
 @examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_forged_file_that_is_refused_changes_nothing(saved, tmp_path, data):
-    """No accident makes such a file, since the checksum fits: somebody wrote it so."""
+    """No accident makes such a file, since the checksum fits: it was written on purpose."""
     trainer, path = saved
     state = part = read_file(path)
     while True:

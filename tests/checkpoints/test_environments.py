@@ -65,7 +65,7 @@ class Unclear(Opaque):
 
 
 @pytest.mark.parametrize("make", [Opaque, Aliased, Closed, Unclear])
-def test_an_environment_that_would_not_come_back_exactly_is_not_written_down(make):
+def test_an_environment_that_cannot_be_restored_exactly_is_not_serialised(make):
     env = make()
     env.reset(seed=0)
     assert environment_state(env) is None

@@ -68,7 +68,7 @@ def test_generators_continue_where_they_were(tmp_path, name):
         ({"a": np.zeros(1, dtype=[("x", "f4")])}, "array of dtype"),
     ],
 )
-def test_what_cannot_be_written_down_is_named_and_the_file_stays(tmp_path, value, said):
+def test_what_cannot_be_serialised_is_named_and_the_file_stays(tmp_path, value, said):
     path = write_file(tmp_path / "a.ckpt", {"old": 1})
     with pytest.raises(ValueError, match=said):
         write_file(path, value)

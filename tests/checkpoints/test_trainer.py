@@ -172,7 +172,7 @@ def test_a_run_that_does_not_fit_is_refused_and_all_is_as_it_was(tmp_path, whole
     assert checkpoints(tmp_path) == ["update_000003.ckpt"]
 
 
-def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, whole):
+def test_after_a_damaged_newest_checkpoint_the_one_before_is_loaded(tmp_path, whole):
     folder, trainer = whole
     for name in ("update_000002.ckpt", "update_000003.ckpt"):
         shutil.copy(folder / name, tmp_path)

@@ -67,7 +67,7 @@ def test_impossible_categories_leave_every_gradient_finite_and_without_them(
 
 
 def test_the_entropy_of_torch_would_overflow_there():
-    """Why the class exists; when this fails, torch has mended it."""
+    """Why the class exists; when this fails, torch has fixed it."""
     logits = torch.zeros(1, 2, requires_grad=True)
     masked = logits.masked_fill(torch.tensor([False, True]), -math.inf)
     (gradient,) = torch.autograd.grad(2.0 * Categorical(logits=masked).entropy().sum(), logits)

@@ -104,7 +104,7 @@ def _with_folder(path):
     return path
 
 
-def test_the_harness_sees_a_fault_that_nobody_saw(monkeypatch):
+def test_the_harness_sees_a_fault_that_was_not_reported(monkeypatch):
     monkeypatch.setattr(RandomTask, "_due", lambda self, what: False)
     assert counted(reliability.failing_environment, "unseen", range(20)) == 4
 

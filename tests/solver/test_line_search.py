@@ -137,13 +137,13 @@ def test_nothing_exceeds_a_start_that_is_not_a_number():
     assert search(Scripted(GOOD), Evaluation(math.nan, 0.0)).outcome is StepOutcome.NO_IMPROVEMENT
 
 
-def test_entropy_and_standard_deviation_ride_along_without_a_say():
+def test_entropy_and_standard_deviation_do_not_decide():
     rich = Evaluation(2.0, 0.05, entropy=math.nan, action_std=None)
     assert rich.is_finite
     assert search(Scripted(rich)).evaluation is rich
 
 
-# --- the property that all of this is for
+# --- properties
 
 
 @examples(300)

@@ -75,7 +75,7 @@ def test_one_update_on_every_network_option(options: Any, observations: str, act
 
 
 @pytest.mark.parametrize("action_space", [BOX, DISCRETE], ids=["box", "discrete"])
-def test_one_update_on_trunks_of_ones_own(action_space: spaces.Space):
+def test_one_update_on_trunks_of_a_user(action_space: spaces.Space):
     torch.manual_seed(9)
     policy = make_policy(VECTOR, action_space, trunk=normalising_trunk())
     critic = make_critic(VECTOR, trunk=normalising_trunk())

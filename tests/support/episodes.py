@@ -58,7 +58,7 @@ Step = dict[str, Any]
 
 
 def steps_of_env(ends: str, rng: np.random.Generator) -> list[Step]:
-    """Return an environment's steps; ends spells for each one whether it terminates, truncates or goes on."""
+    """Return an environment's steps; the letters of ``ends`` say whether each terminates, truncates or continues."""
     steps, obs = [], rng.normal(size=2)
     for t, end in enumerate(ends):
         following = rng.normal(size=2)

@@ -42,7 +42,7 @@ def checkpoints(folder):
 
 
 class Opaque(gym.Env):
-    """An environment that holds what cannot be written down, as a simulator's memory."""
+    """An environment that holds what cannot be serialised, as a simulator's memory."""
 
     observation_space = gym.spaces.Box(-10.0, 10.0, (2,), np.float32)
     action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)

@@ -142,7 +142,7 @@ def test_a_density_is_not_asked_for_possible_actions():
     assert not is_discrete(Beta(torch.full((2,), 2.0), torch.full((2,), 2.0)))
 
 
-def test_a_distribution_without_a_support_is_taken_at_its_word():
+def test_a_distribution_without_a_support_is_not_checked():
     class Bare(Normal):
         @property
         def support(self) -> None:
