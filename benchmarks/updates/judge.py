@@ -1,8 +1,13 @@
-"""How good a step is: its direction against the exact natural gradient, its critic against returns."""
+"""How good a step is: its direction against the exact natural gradient, its critic against returns.
+
+Only this file imports the package's solver; everything else uses its public classes.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +15,10 @@ from torch import Tensor, nn
 from trpo_ts import KFAC, TRPO
 from trpo_ts.natural_gradient.conjugate_gradient import conjugate_gradient
 from trpo_ts.natural_gradient.fisher import damped
+from trpo_ts.natural_gradient.fused import fused_chains
 from trpo_ts.natural_gradient.parameters import FlatParameters
-from trpo_ts.rollout import ActionDistribution
-from updates.local import batch_of, local
+from trpo_ts.rollout import ActionDistribution, without_validation
 from updates.start import Start
-
-__all__ = ["DAMPING", "Judge"]
 
 DAMPING = 0.1
 _EXACT, _TOLERANCE = 1000, 3e-4  # the error of the optimum is the square of that of its direction
@@ -31,9 +34,11 @@ class Judge:
     def __init__(self, start: Start) -> None:
         algorithm = start.algorithm(TRPO)
         rollouts = [rollout for rollout in (start.rollout, start.held_out) if rollout is not None]
-        self._batches = [batch_of(algorithm, rollout) for rollout in rollouts]
-        found = local(algorithm, self._batches[0])
-        self._parameters, self._model = found.parameters, found.model
+        self._batches = [_batch_of(algorithm, rollout) for rollout in rollouts]
+        with fused_chains(algorithm), without_validation():
+            self._parameters = FlatParameters(ActionDistribution(algorithm.policy).eval())
+            problem = algorithm._policy_problem(self._batches[0], self._parameters)
+            self._model = problem.linearise(problem.theta_old)
         self._theta = self._parameters.read()
         self._best: dict[float, float] = {}
 
@@ -61,3 +66,12 @@ class Judge:
         """Return the critic's mean squared errors: on the rollout, and on the held-out one if there is one."""
         with torch.no_grad():
             return [float((critic(b.obs).flatten() - b.returns).square().mean()) for b in self._batches]
+
+
+def _batch_of(algorithm: TRPO, rollout: Any) -> Any:
+    """Return the batch with advantages and returns; the running statistics of returns stay as they are."""
+    before = copy.deepcopy(algorithm.ret_rms)
+    batch, indices = rollout.sample(0)
+    batch = algorithm._preprocess_batch(batch, rollout, indices)
+    algorithm.ret_rms = before
+    return batch
