@@ -1,6 +1,6 @@
 """The main job on ten seeds.
 
-python benchmarks/point_mass.py            # train; write results/point_mass.json, table and figure of docs/point_mass.md
+python benchmarks/point_mass.py            # train; write results/point_mass.json, the page's table and the figure
 python benchmarks/point_mass.py --table    # the table only, from the committed results
 """
 
