@@ -69,13 +69,14 @@ def test_nested_and_failing_contexts_put_everything_back():
     with update_context(network):
         assert switches() == DURING
         assert "forward" in vars(network)
-        with contextlib.suppress(ZeroDivisionError), update_context(network):
+        with contextlib.suppress(ZeroDivisionError), update_context(network, nn.Linear(2, 1)):
             network.eval()
             raise ZeroDivisionError
         assert switches() == DURING
-        assert network.training
-        network[0].eval()
+        assert "forward" in vars(network)
+        assert not network.training  # the outer context puts the mode back
     assert switches() == outside
+    assert network.training
     assert network[0].training
     assert "forward" not in vars(network)
 

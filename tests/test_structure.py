@@ -41,7 +41,7 @@ FORBIDDEN = {
     "trpo_ts.networks": (*ALGORITHMS, "trpo_ts.diagnostics", "trpo_ts.policies", "trpo_ts.critics"),
     "trpo_ts.recurrent": (*ALGORITHMS, "trpo_ts.diagnostics", "trpo_ts.policies", "trpo_ts.critics"),
     "trpo_ts.validation": (*ALGORITHMS, "trpo_ts.diagnostics", "trpo_ts.policies", "trpo_ts.critics"),
-    "trpo_ts.runtime": ("tianshou", "gymnasium", "numpy", "plotly", *ALGORITHMS, "trpo_ts.diagnostics"),
+    "trpo_ts.runtime": ("tianshou", "gymnasium", "plotly", *ALGORITHMS, "trpo_ts.diagnostics"),
     "trpo_ts.envs": (*ALGORITHMS, "tianshou", "torch"),
     "trpo_ts.diagnostics": (*ALGORITHMS, "torch"),
 }

@@ -128,12 +128,21 @@ class Borrowing(nn.Module):
 
 
 @pytest.mark.parametrize("detach", [True, False])
-def test_features_of_the_others_network_are_constants(detach):
+def test_a_policy_of_the_critics_features_is_refused_where_their_fit_would_move_it(detach):
     critic = Mlp((OBS_DIM, 8, 8, 1))
     policy = make_actor_policy(actor=Actor(Borrowing(critic.layers[:3], ACT_DIM, detach), -0.5))
-    stats = update(make_trpo(policy, critic), make_rollout(policy))
-    assert stats.accepted == 1.0
+    buffer = make_rollout(policy)
+    algorithm = make_trpo(policy, critic)
+    before = parameters_of(algorithm)
+    with pytest.raises(ValueError, match="critic's fit must not move the policy"):
+        update(algorithm, buffer)
+    assert same(before, algorithm)
+    algorithm.optim_critic_iters = 0
+    assert update(algorithm, buffer).accepted == 1.0
 
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_the_policys_features_are_constants_of_a_critic_that_takes_them(detach):
     body = Mlp((OBS_DIM, 8, 8, ACT_DIM))
     policy = make_actor_policy(actor=Actor(body, -0.5))
     critic = Borrowing(body.layers[:3], 1, detach)

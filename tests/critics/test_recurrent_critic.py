@@ -27,7 +27,7 @@ from trpo_ts.critics import (
 from trpo_ts.critics.optimizer_fit import accumulate_gradient
 from trpo_ts.recurrent.sequences import SequencedObs
 from trpo_ts.rollout import Transitions
-from trpo_ts.state_values import replayed_values
+from trpo_ts.state_values import values_of
 
 CELLS = ("gru", "lstm")
 FITS = [
@@ -49,8 +49,10 @@ def values_along(
     critic: RecurrentCritic, buffer: Any, max_batchsize: int = 1000
 ) -> tuple[SequencedObs, Tensor, Tensor]:
     batch, indices = buffer.sample(0)
-    transitions = Transitions.of_batch(batch, buffer, indices, device=torch.device("cpu"), dtype=torch.float64)
-    return replayed_values(critic, transitions, max_batchsize)
+    transitions = Transitions.of_batch(
+        batch, buffer, indices, actor=critic, device=torch.device("cpu"), dtype=torch.float64
+    )
+    return values_of(critic, transitions, max_batchsize)
 
 
 # Values
@@ -143,7 +145,8 @@ def task_of(cell: str = "gru", micro_batch_size: int | None = None, rows: int = 
     actor.collect(rows)
     critic = make_sequence_critic(cell)
     obs, _, _ = values_along(critic, actor.buffer)
-    returns = 2.0 + obs.obs[:, 0] + obs.obs[:, 1].roll(1)
+    seen = torch.as_tensor(obs.obs).double()
+    returns = 2.0 + seen[:, 0] + seen[:, 1].roll(1)
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
     return CriticTask(critic, optimizer, obs, returns, micro_batch_size)
 
@@ -178,7 +181,7 @@ def test_gradients_are_those_of_the_unrolled_network(cell: str) -> None:
     begins = np.zeros(len(task.returns), bool)
     begins[starts] = True
     zeros = torch.zeros(len(starts), trunk.cell.state_size, dtype=torch.float64)
-    states = step_by_step(trunk, task.obs.obs, zeros, begins)
+    states = step_by_step(trunk, torch.as_tensor(task.obs.obs).double(), zeros, begins)
     loss = F.mse_loss(task.critic.head(states[:, :WIDTH]).flatten(), task.returns)
     for p, expected in zip(task.own, torch.autograd.grad(loss, task.own), strict=True):
         torch.testing.assert_close(p.grad, expected, rtol=0, atol=1e-12)

@@ -223,7 +223,7 @@ def rollout_of(policy: Any, name: str, length: int = 16) -> VectorReplayBuffer:
     rng = np.random.default_rng(0)
     buffer = VectorReplayBuffer(4 * length, 4)
     for step in range(length):
-        obs, obs_next = observations(NVEC[name], 4, 2 * step), observations(NVEC[name], 4, 2 * step + 1)
+        obs, obs_next = observations(NVEC[name], 4, step), observations(NVEC[name], 4, step + 1)
         with torch.no_grad(), policy_within_training_step(policy):
             act = policy(Batch(obs=obs, info=Batch())).act.numpy()
         ends = np.zeros(4, dtype=bool)

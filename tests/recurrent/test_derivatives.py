@@ -51,10 +51,10 @@ def rollout_and_reference(
     begins[::11] = True
     first = batch.policy.hidden_state.before[torch.as_tensor(begins)]
     module = StepByStep(policy)
-    parameters = FlatParameters(module)
+    parameters, obs = FlatParameters(module), torch.as_tensor(rollout.obs).double()
 
     def reference(theta: Tensor) -> Any:
-        return policy.dist_fn(functional_call(module, parameters.unflatten(theta), (rollout.obs, first, begins)))
+        return policy.dist_fn(functional_call(module, parameters.unflatten(theta), (obs, first, begins)))
 
     return algorithm, rollout, reference, parameters.read()
 

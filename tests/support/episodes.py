@@ -39,7 +39,7 @@ class Critic(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         self.rows += len(obs)
-        return torch.tanh(obs @ self.weight).unsqueeze(-1)
+        return torch.tanh(torch.as_tensor(obs) @ self.weight).unsqueeze(-1)
 
 
 def value_of(obs: np.ndarray) -> float:

@@ -22,7 +22,7 @@ from trpo_ts import TRPO
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.diagnostics import TrainingRecorder
 from trpo_ts.envs import TupleToDictObservation
-from trpo_ts.rollout import as_tensors
+from trpo_ts.network_inputs import as_tensors
 from trpo_ts.runtime import without_validation
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,))
