@@ -34,7 +34,7 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
         or a parameter that is reached other than as an attribute of its module; with the fix.
     """
     theta = policy.parameters.read()
-    rows = slice(0, min(_ROWS, len(act)))
+    rows = _first_rows(policy, _ROWS)
     with torch.enable_grad():
         distribution = policy(theta, rows)
         if not isinstance(distribution, Distribution):
@@ -49,6 +49,11 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
     _check_differentiable(policy, theta, rows, act)
     _check_function(policy, theta, rows, act)
     return distribution
+
+
+def _first_rows(policy: RowFunction, count: int) -> slice:
+    """Return at most ``count`` rows, no more than a pass may hold."""
+    return slice(0, min(count, policy.count, policy.micro_batch_size or count))
 
 
 def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
@@ -95,7 +100,7 @@ def unmoved_policy(policy: RowFunction, act: Tensor) -> Iterator[None]:
 
     :raises ValueError: when they change.
     """
-    rows = slice(0, min(_FEW, len(act)))
+    rows = _first_rows(policy, _FEW)
     with torch.no_grad():
         before = policy.acting(rows).log_prob(act[rows])
     yield
