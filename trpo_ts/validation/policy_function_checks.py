@@ -92,7 +92,7 @@ def _check_function(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor
 def draws_random_numbers(policy: RowFunction) -> bool:
     """Whether evaluating the policy moves a random generator; one that another thread moves is looked at again."""
     theta = policy.parameters.read()
-    rows = slice(0, min(_FEW, policy.count))
+    rows = _first_rows(policy, _FEW)
     for _ in range(_LOOKS):
         before = generator_positions()
         with torch.no_grad():
