@@ -40,7 +40,9 @@ def test_a_distribution_without_a_closed_form_is_solved_without_a_preconditioner
     buffer = make_rollout(policy)
     results = []
     for dist_fn in (policy.dist_fn, lambda loc_scale: Independent(Shifted(*loc_scale), 1)):
-        algorithm = make_trpo(copy.deepcopy(policy), copy.deepcopy(critic), preconditioner=None, cg_iters=30)
+        algorithm = make_trpo(
+            copy.deepcopy(policy), copy.deepcopy(critic), preconditioner=None, cg_iters=30, cg_tolerance=0.01
+        )
         algorithm.policy.dist_fn = dist_fn
         algorithm.preconditioner = KFAC() if dist_fn is not policy.dist_fn else None
         assert update(algorithm, buffer).accepted == 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ class Scripted:
         return self.evaluations[min(len(self.fractions), len(self.evaluations)) - 1]
 
 
-def search(evaluate: Scripted, start: Evaluation = START, **settings: float) -> LineSearchResult:
+def search(evaluate: Callable[[float], Evaluation], start: Evaluation = START, **settings: float) -> LineSearchResult:
     return backtracking_line_search(
         evaluate, start, **{"max_kl": 0.1, "backtrack_coeff": 0.5, "max_backtracks": 4, **settings}
     )
@@ -70,6 +71,35 @@ def test_the_last_candidate_may_still_be_taken():
     result = search(Scripted(far, far, far, GOOD))
     assert result == LineSearchResult(0.125, 3, GOOD, StepOutcome.ACCEPTED)
     assert search(Scripted(far, far, far, far, GOOD)).outcome is StepOutcome.KL_ABOVE_BOUND
+
+
+# --- a full step just over the bound
+
+
+def quadratic(kl_of_full_step: float) -> Callable[[float], Evaluation]:
+    return lambda fraction: Evaluation(1.0 + fraction, kl_of_full_step * fraction**2)
+
+
+@pytest.mark.parametrize("kl", [0.1001, 0.11, 0.4, 1e3])
+def test_a_divergence_that_is_quadratic_is_cut_to_just_within_the_bound(kl: float):
+    result = search(quadratic(kl), aim_at_bound=True)
+    assert (result.outcome, result.backtracks) == (StepOutcome.ACCEPTED, 1)
+    assert 0.997 * 0.1 < result.evaluation.kl < 0.1
+    assert result.fraction == pytest.approx(math.sqrt(0.1 / kl), rel=2e-3)
+
+
+def test_it_aims_once_and_shortens_by_the_coefficient_then():
+    far = Evaluation(objective=3.0, kl=0.4)
+    evaluate = Scripted(far)
+    assert search(evaluate, aim_at_bound=True).outcome is StepOutcome.KL_ABOVE_BOUND
+    first = 0.999 * math.sqrt(0.1 / 0.4)
+    assert evaluate.fractions == pytest.approx([1.0, first, 0.5 * first, 0.25 * first], rel=1e-12)
+
+
+def test_a_candidate_within_the_bound_that_does_not_improve_is_shortened_by_the_coefficient():
+    evaluate = Scripted(Evaluation(0.5, 0.05), Evaluation(3.0, 0.4), GOOD)
+    assert search(evaluate, aim_at_bound=True).backtracks == 2
+    assert evaluate.fractions == pytest.approx([1.0, 0.5, 0.5 * 0.999 * 0.5], rel=1e-12)
 
 
 # --- acceptance at the borders

@@ -13,7 +13,7 @@ from operators import Counted, product_with, randn
 from properties import examples
 from torch import Tensor
 
-from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient
+from trpo_ts.solver.conjugate_gradient import UNAIDED_TOLERANCE, SolveStatus, conjugate_gradient
 
 
 def krylov_solution(matrix: Tensor, b: Tensor, inverse: Tensor, dimension: int) -> Tensor:
@@ -120,3 +120,26 @@ def test_a_preconditioner_that_is_not_positive_and_finite_is_not_used(bad: float
     plain = conjugate_gradient(product_with(matrix), b)
     assert torch.equal(solution.x, plain.x)
     assert solution.status is plain.status
+
+
+# --- a loose tolerance is meant for a model that is close to the operator
+
+
+@pytest.mark.parametrize(("share", "trusted"), [(1.0, True), (0.5, True), (0.3, False), (0.01, False), (0.0, False)])
+def test_a_model_that_falls_far_short_of_the_first_product_is_not_enough_for_a_loose_tolerance(
+    share: float, trusted: bool
+):
+    matrix, b = with_eigenvalues(torch.logspace(0, 3, 30)), randn(30)
+    model = DensePreconditioner(torch.eye(30, dtype=torch.float64), share * matrix)
+    solution = conjugate_gradient(product_with(matrix), b, max_iterations=200, tolerance=0.9, preconditioner=model)
+    plain = conjugate_gradient(product_with(matrix), b, max_iterations=200, tolerance=0.9)
+    assert solution.status is SolveStatus.CONVERGED
+    assert (solution.iterations == plain.iterations) is trusted
+    assert (solution.relative_residual <= UNAIDED_TOLERANCE) is not trusted
+
+
+def test_a_tighter_tolerance_than_that_stays():
+    matrix, b = with_eigenvalues(torch.logspace(0, 2, 10)), randn(10)
+    model = DensePreconditioner(torch.eye(10, dtype=torch.float64), 0.0 * matrix)
+    solution = conjugate_gradient(product_with(matrix), b, max_iterations=100, tolerance=1e-8, preconditioner=model)
+    assert solution.relative_residual <= 1e-8

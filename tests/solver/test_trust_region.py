@@ -20,7 +20,7 @@ from trpo_ts.kfac.settings import KFAC
 from trpo_ts.solver.conjugate_gradient import SolveStatus
 from trpo_ts.solver.outcomes import StepOutcome
 from trpo_ts.solver.problem import Point, PolicyProblem
-from trpo_ts.solver.trust_region import SolverSettings
+from trpo_ts.solver.trust_region import SolverSettings, natural_gradient
 
 both = pytest.mark.parametrize("family", [NORMAL, CATEGORICAL], ids=str)
 
@@ -190,6 +190,19 @@ def test_a_preconditioned_step_of_few_products_keeps_the_bound_and_is_closer_to_
         )
     plain, preconditioned = gains
     assert 0.0 < plain < preconditioned <= 1.0 + 1e-9
+
+
+@both
+def test_where_there_is_nothing_to_model_a_loose_tolerance_is_not_taken(family: Family):
+    case = DenseProblem(DensePolicy(family, rows=30))  # its parameters are in no layer
+    model = case.problem.linearise(case.start)
+    loose, plain = (
+        natural_gradient(case.problem, model, SolverSettings(100, 1e-3, 0.9, preconditioner))
+        for preconditioner in (KFAC(), None)
+    )
+    assert loose.solution.relative_residual <= 0.01
+    assert plain.solution.iterations < loose.solution.iterations
+    assert (loose.preconditioned, plain.preconditioned) == (True, False)
 
 
 # --- a problem whose divergence is its quadratic model
