@@ -181,3 +181,40 @@ def test_a_tensor_that_was_changed_in_place_is_named():
     x.mul_(2.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         products.of_vector(torch.ones_like(theta))
+
+
+class NaNTwice(torch.autograd.Function):
+    """A sine whose second derivative is not a number."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.sin(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        factor = torch.cos(x).detach()
+        return gradient * factor if not torch.is_grad_enabled() else _NaNBackward.apply(gradient, factor)
+
+
+class _NaNBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, factor: Tensor) -> Tensor:
+        return gradient * factor
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return gradient * torch.nan, None
+
+
+class NaNSine(Sine):
+    def forward(self, obs: Any) -> Tensor:
+        return self.last(NaNTwice.apply(self.first(obs) * self.scale))
+
+
+def test_a_second_derivative_that_is_not_a_number_is_replaced_by_differences():
+    torch.manual_seed(5)
+    network, reference = NaNSine(2).double(), SineInTorch(2).double()
+    reference.load_state_dict(network.state_dict())
+    check_products(network, reference, torch.randn(7, OBS_DIM, dtype=torch.float64), tolerance=1e-8)
