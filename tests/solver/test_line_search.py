@@ -102,6 +102,22 @@ def test_a_candidate_within_the_bound_that_does_not_improve_is_shortened_by_the_
     assert evaluate.fractions == pytest.approx([1.0, 0.5, 0.5 * 0.999 * 0.5], rel=1e-12)
 
 
+@pytest.mark.parametrize("kl", [math.inf, math.nan, 1e300])
+def test_divergences_without_a_use_do_not_break_the_search(kl: float):
+    def broken(fraction: float) -> Evaluation:
+        return Evaluation(2.0, kl if fraction == 1.0 else 0.05)
+
+    result = search(broken, aim_at_bound=True)
+    assert result.outcome is StepOutcome.ACCEPTED
+    assert result.evaluation.kl == 0.05
+
+
+def test_without_aiming_it_is_shortened_by_the_coefficient():
+    result = search(quadratic(0.101))
+    assert (result.fraction, result.backtracks) == (0.5, 1)
+    assert result.evaluation.kl == pytest.approx(0.101 * 0.25)
+
+
 # --- acceptance at the borders
 
 

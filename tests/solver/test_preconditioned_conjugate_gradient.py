@@ -136,6 +136,17 @@ def test_a_model_that_falls_far_short_of_the_first_product_is_not_enough_for_a_l
     assert solution.status is SolveStatus.CONVERGED
     assert (solution.iterations == plain.iterations) is trusted
     assert (solution.relative_residual <= UNAIDED_TOLERANCE) is not trusted
+    if not trusted:
+        optimum = math.sqrt(float(b.dot(torch.linalg.solve(matrix, b))))
+        assert float(b.dot(solution.x) / solution.x.dot(matrix @ solution.x).sqrt()) >= 0.999 * optimum
+
+
+@pytest.mark.parametrize("factor", [3.0, 1.0, 0.5])
+def test_a_model_that_is_the_operator_up_to_a_factor_is_trusted(factor: float):
+    matrix, b = with_eigenvalues(torch.logspace(-1, 2, 30)), randn(30)
+    model = DensePreconditioner(torch.linalg.inv(factor * matrix), factor * matrix)
+    solution = conjugate_gradient(product_with(matrix), b, max_iterations=60, tolerance=0.9, preconditioner=model)
+    assert solution.iterations == 1
 
 
 def test_a_tighter_tolerance_than_that_stays():

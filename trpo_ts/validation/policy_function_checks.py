@@ -9,7 +9,9 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.utils.checkpoint import CheckpointFunction
 
+from trpo_ts.autodiff.flat_parameters import graph_nodes
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.runtime import generator_positions
 from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
@@ -62,6 +64,12 @@ def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: 
     with torch.enable_grad():
         leaf = theta.clone().requires_grad_(True)
         logp = policy(leaf, rows).log_prob(act[rows]).sum()
+        # This node computes again in its backward pass, when the parameter vector is no longer in place.
+        if any(getattr(type(node), "_forward_cls", None) is CheckpointFunction for node in graph_nodes(logp)):
+            raise ValueError(
+                "policy must not use checkpoint(..., use_reentrant=True), whose gradients torch.autograd.grad cannot "
+                "take; set use_reentrant=False"
+            )
         try:
             if logp.requires_grad:
                 torch.autograd.grad(logp, leaf, allow_unused=True)
