@@ -70,7 +70,7 @@ def check_recording(transitions: Transitions) -> None:
             f"batch.obs must hold what batch.obs_next of the row before holds inside an episode, got another "
             f"observation in {int(broken.sum())} of {count} rows, first in row {row + 1}; nothing was updated: let the "
             "environment return new arrays in each reset() and step() (observation.copy()), of one dtype in "
-            "both, and give each worker its own environment"
+            "both, and give each worker its own environment; for Dicts take SubprocVectorEnv, not ShmemVectorEnv"
         )
 
 
