@@ -54,8 +54,8 @@ _FEWEST = 4
 def check_recording(transitions: Transitions) -> None:
     """Check that inside an episode a row's next observation is the next row's observation.
 
-    In a sound recording it is so in every row, and where observations are overwritten or rounded while they are stored
-    in none. Rows of other agents or environments between two rows are left out.
+    A sound recording satisfies this in every row; one that was overwritten or rounded while it was stored, in none.
+    Rows that are not consecutive steps of one environment are left out.
 
     :raises ValueError: naming obs and obs_next, the rows, and the fix.
     """
