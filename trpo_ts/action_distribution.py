@@ -2,35 +2,47 @@ r"""The policy :math:`\pi(\cdot|s)` as a map from observations to action distrib
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, cast
 
-import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch
 from torch import nn
 from torch.distributions import Distribution
 
+from trpo_ts.autodiff.watched_modules import is_watched
+from trpo_ts.runtime import preserved_generators
+
 __all__ = ["ActionDistribution"]
+
+_FORWARD = ProbabilisticActorPolicy.forward
+"""Tianshou's forward pass as it was at import."""
 
 
 class ActionDistribution(nn.Module):
     r"""The policy as a map from observations to action distributions, :math:`s \mapsto \pi(\cdot|s)`.
 
     Tianshou's ``policy(batch)`` also draws an action; this does not, and leaves the random generators alone.
+
+    :param policy: the policy.
+    :param draws: whether its actor draws random numbers, which then has to be undone.
     """
 
-    def __init__(self, policy: ProbabilisticActorPolicy) -> None:
+    def __init__(self, policy: ProbabilisticActorPolicy, *, draws: bool = False) -> None:
         super().__init__()
+        self._draws = draws
         self.policy = policy
-        self._samples = type(policy).forward is not ProbabilisticActorPolicy.forward
+        # A policy with a forward pass of its own, or with hooks, decides there what its distribution is.
+        self._must_be_called = type(policy).forward is not _FORWARD or is_watched(policy)
 
     def forward(self, obs: Any, info: Any, state: Any = None) -> Distribution:
         """Return the action distributions for ``obs``, with the rollout's ``info`` for policies that read it.
 
         A policy with a memory starts from ``state``, the rows' :class:`trpo_ts.recurrent.sequences.Sequences`.
         """
-        if self._samples:  # a policy with its own forward pass decides there what its distribution is
-            with torch.random.fork_rng():
+        if self._must_be_called:
+            with preserved_generators():
                 return cast(Distribution, self.policy(Batch(obs=obs, info=info), state).dist)
-        dist_input, _ = self.policy.actor(obs, state=state, info=info)
-        return self.policy.dist_fn(dist_input)
+        with preserved_generators() if self._draws else nullcontext():
+            dist_input, _ = self.policy.actor(obs, state=state, info=info)
+            return self.policy.dist_fn(dist_input)

@@ -15,26 +15,67 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 
+import numpy as np
+import torch
 from torch import nn
 from torch.backends import cuda, cudnn
 from torch.distributions import Distribution
 
 from trpo_ts.autodiff.fused_chains import fused_chains
 
-__all__ = ["evaluation_mode", "restored_modes", "twice_differentiable", "update_context", "without_validation"]
+__all__ = [
+    "evaluation_mode",
+    "generator_positions",
+    "preserved_generators",
+    "restored_modes",
+    "twice_differentiable",
+    "update_context",
+    "without_validation",
+]
+
+
+_prepared: ContextVar[frozenset[int]] = ContextVar("prepared", default=frozenset())
 
 
 @contextmanager
 def update_context(*networks: nn.Module) -> Iterator[None]:
-    """Prepare torch and the networks for an update, and put everything back afterwards."""
+    """Prepare torch and the networks for an update, and put everything back afterwards.
+
+    For networks that are prepared already, by an outer context of the same thread, it does nothing.
+    """
+    prepared = _prepared.get()
+    networks = tuple(network for network in networks if id(network) not in prepared)
+    if not networks:
+        yield
+        return
     with ExitStack() as stack:
+        token = _prepared.set(prepared | set(map(id, networks)))
+        stack.callback(_prepared.reset, token)
         for network in networks:
             stack.enter_context(restored_modes(network))
         stack.enter_context(without_validation())
         stack.enter_context(twice_differentiable(*networks))
         stack.enter_context(fused_chains(*networks))
         yield
+
+
+def generator_positions() -> tuple[bytes, bytes, int]:
+    """Return where the global random generators of torch and NumPy are."""
+    _, key, position, *_ = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), int(position)
+
+
+@contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Put the random generators of torch and NumPy back to where they were."""
+    state = np.random.get_state()  # noqa: NPY002  the global generator is what networks draw from
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 @contextmanager
