@@ -10,6 +10,8 @@ from tianshou.data import Batch
 from torch import nn
 from torch.distributions import Distribution
 
+from trpo_ts.uncompiled import original
+
 __all__ = ["ActionDistribution"]
 
 
@@ -21,6 +23,7 @@ class ActionDistribution(nn.Module):
 
     def __init__(self, policy: ProbabilisticActorPolicy) -> None:
         super().__init__()
+        policy = original(policy)
         self.policy = policy
         self._samples = type(policy).forward is not ProbabilisticActorPolicy.forward
 

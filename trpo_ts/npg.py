@@ -32,6 +32,7 @@ from trpo_ts.state import ActorCriticWithState
 from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
+from trpo_ts.uncompiled import original
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
 from trpo_ts.validation.rollout_checks import check_finite
@@ -104,7 +105,7 @@ class NPG(ActorCriticWithState):
         critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
-        check_instance("policy", policy, ProbabilisticActorPolicy, "build one with trpo_ts.policies.make_policy")
+        check_instance("policy", original(policy), ProbabilisticActorPolicy, "build one with trpo_ts.policies.make_policy")
         check_instance("critic", critic, nn.Module, "build one with trpo_ts.critics.make_critic")
         if critic_fit is not None:
             check_instance("critic_fit", critic_fit, CriticFit, "for example trpo_ts.critics.GaussNewtonFit()")

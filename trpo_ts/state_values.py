@@ -14,6 +14,7 @@ from trpo_ts.critics.recurrent_critic import RecurrentCritic
 from trpo_ts.recurrent.sequences import SequencedObs, Sequences, starts_after
 from trpo_ts.rollout import Observations, Transitions
 from trpo_ts.runtime import evaluation_mode
+from trpo_ts.uncompiled import original
 
 __all__ = ["continues", "replayed_values", "rollout_values", "state_values", "values_of"]
 
@@ -25,8 +26,9 @@ def values_of(critic: nn.Module, transitions: Transitions, max_batchsize: int) -
     :param transitions: the rollout.
     :param max_batchsize: the most observations in one pass.
     """
-    if isinstance(critic, RecurrentCritic):
-        return replayed_values(critic, transitions, max_batchsize)
+    recurrent = original(critic)
+    if isinstance(recurrent, RecurrentCritic):
+        return replayed_values(recurrent, transitions, max_batchsize)
     return transitions.obs, *rollout_values(critic, transitions.obs, transitions.obs_next, max_batchsize)
 
 
