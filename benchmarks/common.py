@@ -1,4 +1,4 @@
-"""What the benchmarks share: where results lie, what they ran on, tables and images in the documents, seeds."""
+"""What the benchmarks share: the command line, results, the machine, tables and images in the documents."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import platform
 import shutil
 import subprocess
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from itertools import product
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import plotly.graph_objects as go
 import torch
+
+from trpo_ts.diagnostics import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -27,14 +27,19 @@ IMAGE_WIDTH = 1100
 PACKAGES = ("torch", "numpy", "tianshou", "gymnasium", "mujoco", "sb3-contrib", "skrl")
 
 
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return the command line of every benchmark: it measures, unless only the documents are asked for."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--table", action="store_true", help="only write the documents, from the committed results")
+    return found
+
+
 def environment() -> dict[str, Any]:
     """Return the versions and the machine, which every result file holds."""
     versions = {}
     for package in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "python": platform.python_version(),
         "versions": versions,
@@ -53,17 +58,15 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def save(name: str, data: Any) -> Path:
+def save(name: str, data: dict[str, Any]) -> None:
     """Write ``data`` as ``results/name.json``."""
-    path = RESULTS / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n")
-    return path
+    write_json(RESULTS / f"{name}.json", data)
 
 
 def load(name: str) -> Any:
-    """Return what :func:`save` wrote."""
-    return json.loads((RESULTS / f"{name}.json").read_text())
+    """Return what :func:`save` wrote; an empty dictionary if there is no such file."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -73,7 +76,8 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def write_between_markers(document: Path, name: str, text: str) -> None:
-    """Replace what stands between ``<!-- name -->`` and ``<!-- /name -->`` in a document."""
+    """Print a text, and write it between ``<!-- name -->`` and ``<!-- /name -->`` in a document."""
+    print(text, end="\n\n")
     start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     content = document.read_text()
     if content.count(start) != 1 or content.count(end) != 1:
@@ -83,39 +87,12 @@ def write_between_markers(document: Path, name: str, text: str) -> None:
     document.write_text(f"{before}{start}\n{text}\n{end}{after}")
 
 
-def write_table(name: str, text: str) -> None:
-    """Write a table between its markers in docs/benchmarks.md, and print it."""
-    write_between_markers(ROOT / "docs" / "benchmarks.md", name, text)
-    print(text, end="\n\n")
-
-
-def asked_to_measure(description: str) -> bool:
-    """Read the command line, and return whether to measure, or to write tables from the committed results only."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--table", action="store_true", help="only write the tables, from the committed results")
-    return not parser.parse_args().table
-
-
-def measure_seeds(
-    name: str, run: Callable[[str, int], Iterable[dict[str, Any]]], seeds: Iterable[int], tasks: Sequence[str]
-) -> None:
-    """Measure with each seed on each task, on one thread, and save what ``run`` returns after each."""
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore")
-    gym.logger.min_level = gym.logger.ERROR
-    rows: list[dict[str, Any]] = []
-    for seed, task in product(seeds, tasks):
-        rows += run(task, seed)
-        save(name, {"environment": environment(), "rows": rows})
-        print(task, seed, flush=True)
-
-
-def save_image(figure: go.Figure, name: str) -> Path | None:
-    """Draw a figure as `docs/images/name` with an installed browser, without a network; None where there is none."""
+def save_image(figure: go.Figure, name: str) -> None:
+    """Draw a figure as `docs/images/name` with an installed browser, without a network."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         print(f"no browser of {', '.join(BROWSERS)} is installed: {name} stays as it is")
-        return None
+        return
     path, height = ROOT / "docs" / "images" / name, int(figure.layout.height or 450)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "figure.html")
@@ -125,4 +102,3 @@ def save_image(figure: go.Figure, name: str) -> Path | None:
         command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--screenshot={path}"]
         command += [f"--user-data-dir={folder}", f"--window-size={IMAGE_WIDTH},{height}", page.as_uri()]
         subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return path

@@ -1,22 +1,22 @@
-"""Learning curves on MuJoCo tasks: which solver and which critic fit pay.
+"""Learning curves on MuJoCo tasks: which solver and which unit of returns pay.
 
-    python benchmarks/learning.py --jobs 2                  # all runs that results/learning.jsonl does not hold yet
-    python benchmarks/learning.py --table                   # the table and the figure, from the committed results
+    python benchmarks/learning.py --jobs 2    # the runs that results/learning.jsonl lacks, the table and the figure
+    python benchmarks/learning.py --table     # the table and the figure, from the committed results
 
 The settings are those of Tianshou's own MuJoCo example (16 environments of 64 steps per update, normalised
-observations and returns, 20 full-batch critic steps); the arms differ in what their name says only. Every 50,000
+observations and returns, 20 full-batch critic steps). The arms differ only in what their name says. Every 50,000
 steps ten test episodes are played with the mean action.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -30,12 +30,12 @@ from tianshou.algorithm.optim import AdamOptimizerFactory, LRSchedulerFactoryLin
 from tianshou.data import Collector, CollectStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
-from updates.units import TianshousUnit
 
 from trpo_ts import KFAC, TRPO
 from trpo_ts.critics import make_critic
 from trpo_ts.diagnostics import TrainingRecorder
 from trpo_ts.policies import make_policy
+from trpo_ts.rollout import Rollout
 
 TASKS = ("HalfCheetah-v4", "Walker2d-v4")
 STEPS, TEST_EVERY, N_ENVS, ROLLOUT = 1_000_000, 50_000, 16, 1024
@@ -43,24 +43,40 @@ SOLVER_OF_TIANSHOU = {"preconditioner": None, "cg_iters": 10, "cg_damping": 0.1,
 CLOSE = {"preconditioner": KFAC(relative_damping=0.0), "cg_tolerance": 0.5}
 RESULTS = common.RESULTS / "learning.jsonl"
 
+Runs = dict[tuple[str, str], dict[int, Any]]
+"""By task and arm: something of each seed's run."""
+
+
+class TianshousUnit(TRPO):
+    """Divides scaled targets as Tianshou does: by the deviation of the returns before this rollout."""
+
+    def _rollout(self, *args: Any) -> Rollout:
+        before = self._return_unit()
+        rollout = super()._rollout(*args)
+        ratio = self._return_unit() / before
+        return replace(rollout, returns=rollout.returns * ratio, values=rollout.values * ratio)
+
 
 @dataclass(frozen=True)
 class Arm:
-    """What is trained, and with how many seeds."""
+    """What is trained, with how many seeds, and the colour of its curve."""
 
     kind: type[TRPO]
     settings: dict[str, Any]
     seeds: int
+    colour: str
 
 
-BASELINE = "Tianshou's settings"
+BASELINE, SOLVER = "Tianshou's settings", "Tianshou's solver"
 ARMS = {
-    BASELINE: Arm(TianshousUnit, SOLVER_OF_TIANSHOU, 16),
-    "Tianshou's solver": Arm(TRPO, SOLVER_OF_TIANSHOU, 16),
-    "defaults": Arm(TRPO, {}, 16),
-    "default solver": Arm(TianshousUnit, {}, 16),
-    "close solve": Arm(TianshousUnit, CLOSE, 6),
-    "close solve, damping 1, full budget": Arm(TianshousUnit, {**CLOSE, "cg_damping": 1.0, "full_budget": True}, 6),
+    BASELINE: Arm(TianshousUnit, SOLVER_OF_TIANSHOU, 16, "#D55E00"),
+    SOLVER: Arm(TRPO, SOLVER_OF_TIANSHOU, 16, "#E69F00"),
+    "defaults": Arm(TRPO, {}, 16, "#0072B2"),
+    "default solver": Arm(TianshousUnit, {}, 16, "#56B4E9"),
+    "close solve": Arm(TianshousUnit, CLOSE, 6, "#009E73"),
+    "close solve, damping 1, full budget": Arm(
+        TianshousUnit, {**CLOSE, "cg_damping": 1.0, "full_budget": True}, 6, "#CC79A7"
+    ),
 }
 
 
@@ -108,7 +124,6 @@ def run(job: tuple[str, str, int]) -> dict[str, Any]:
     algorithm, params = training(task, seed, ARMS[arm], recorder)
     start = time.perf_counter()
     algorithm.run_training(params)
-    updates = recorder.updates
     return {
         "arm": arm,
         "task": task,
@@ -116,50 +131,43 @@ def run(job: tuple[str, str, int]) -> dict[str, Any]:
         "steps": [test.env_steps for test in recorder.tests],
         "returns": [round(test.return_mean, 1) for test in recorder.tests],
         "seconds": round(time.perf_counter() - start, 1),
-        "largest_kl": max(u.kl or 0.0 for u in updates),
-        "rejected": sum(u.rejected for u in updates),
-        "products": round(float(np.mean([u.cg_iterations for u in updates])), 2),
-        "improvement": round(float(np.mean([u.surrogate_improvement for u in updates])), 5),
+        "products": round(float(np.mean([update.cg_iterations for update in recorder.updates])), 2),
         "environment": common.environment(),
     }
 
 
-def done() -> list[dict[str, Any]]:
+def done() -> Runs:
     """Return the runs in the results file."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    found: Runs = defaultdict(dict)
+    for line in RESULTS.read_text().splitlines() if RESULTS.exists() else []:
+        one = json.loads(line)
+        found[one["task"], one["arm"]][one["seed"]] = one
+    return found
 
 
-def missing() -> Iterator[tuple[str, str, int]]:
-    """Yield the runs that are not in the results file yet."""
-    have = {(r["arm"], r["task"], r["seed"]) for r in done()}
-    jobs = [
-        (arm, task, seed)
-        for seed in range(max(arm.seeds for arm in ARMS.values()))
-        for task in TASKS
-        for arm in ARMS
-        if seed < ARMS[arm].seeds
-    ]
-    yield from (job for job in jobs if job not in have)
+def missing(runs: Runs) -> Iterator[tuple[str, str, int]]:
+    """Yield the jobs that are not done, seed by seed, so that pairs are whole wherever it stops."""
+    seeds = range(max(arm.seeds for arm in ARMS.values()))
+    for seed, task, (name, arm) in product(seeds, TASKS, ARMS.items()):
+        if seed < arm.seeds and seed not in runs[task, name]:
+            yield name, task, seed
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def table(runs: Runs) -> str:
     """Return means and standard deviations over seeds, and differences in pairs of seeds with their standard errors."""
-    figures = {(r["task"], r["arm"], r["seed"]): _figures(r) for r in runs}
+    figures = {key: {seed: _figures(one) for seed, one in seeds.items()} for key, seeds in runs.items()}
     rows = []
-    for task, arm in product(TASKS, ARMS):
-        chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
-        if not chosen:
-            continue
-        values = np.array([figures[task, arm, r["seed"]] for r in chosen])
+    for task, (name, arm) in product(TASKS, ARMS.items()):
+        own = figures[task, name]
+        values = np.array(list(own.values()))
+        others = (BASELINE, SOLVER if arm.kind is TRPO else name)
         rows.append(
-            [task, arm]
-            + [f"{mean:.0f} ± {std:.0f}" for mean, std in zip(values.mean(0), values.std(0), strict=True)]
-            + [_in_pairs(figures, task, arm, other) for other in (_with_solver_of_tianshou(arm), BASELINE)]
-            + [f"{np.mean([r['products'] for r in chosen]):.1f}", str(len(chosen))]
+            [task, name, _with_errors(values.mean(0), values.std(0))]
+            + ["" if other == name else _in_pairs(own, figures[task, other]) for other in others]
+            + [f"{np.mean([one['products'] for one in runs[task, name].values()]):.1f}", str(len(own))]
         )
-    header = ["task", "arm", "largest return", "last return", "mean over training"]
-    header += ["less Tianshou's solver, unit alike", f"less {BASELINE}", "products per update", "seeds"]
-    return common.markdown_table(header, rows)
+    header = ["task", "arm", "largest, last, mean return", f"less {BASELINE}", f"less {SOLVER}"]
+    return common.markdown_table([*header, "products per update", "seeds"], rows)
 
 
 def _figures(one: dict[str, Any]) -> np.ndarray:
@@ -167,61 +175,45 @@ def _figures(one: dict[str, Any]) -> np.ndarray:
     return np.array([max(one["returns"]), one["returns"][-1], np.mean(one["returns"])])
 
 
-def _with_solver_of_tianshou(arm: str) -> str:
-    """Return the arm that differs in the solver alone."""
-    return next(n for n, a in ARMS.items() if a.kind is ARMS[arm].kind and a.settings is SOLVER_OF_TIANSHOU)
-
-
-def _in_pairs(figures: dict[tuple[str, str, int], np.ndarray], task: str, arm: str, other: str) -> str:
+def _in_pairs(own: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> str:
     """Return the mean differences by seed of two arms' figures, with standard errors."""
-    seeds = [s for s in range(ARMS[arm].seeds) if (task, arm, s) in figures and (task, other, s) in figures]
-    if len(seeds) < 2 or arm == other:
-        return ""
-    differences = np.array([figures[task, arm, s] - figures[task, other, s] for s in seeds])
-    errors = differences.std(0, ddof=1) / np.sqrt(len(seeds))
-    return ", ".join(f"{mean:.0f} ± {error:.0f}" for mean, error in zip(differences.mean(0), errors, strict=True))
+    differences = np.array([own[seed] - other[seed] for seed in own if seed in other])
+    return _with_errors(differences.mean(0), differences.std(0, ddof=1) / np.sqrt(len(differences)))
 
 
-def figure(runs: list[dict[str, Any]]) -> go.Figure:
+def _with_errors(means: np.ndarray, errors: np.ndarray) -> str:
+    return ", ".join(f"{mean:.0f}±{error:.0f}" for mean, error in zip(means, errors, strict=True))
+
+
+def figure(runs: Runs) -> go.Figure:
     """Return the curves: each seed thin, the mean thick."""
-    colours = dict(zip(ARMS, ("#D55E00", "#E69F00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7"), strict=True))
     plot = make_subplots(rows=1, cols=len(TASKS), subplot_titles=TASKS, horizontal_spacing=0.08)
-    for column, task in enumerate(TASKS, start=1):
-        for arm, colour in colours.items():
-            chosen = [r for r in runs if (r["arm"], r["task"]) == (arm, task)]
-            for r in chosen:
-                line = {"color": colour, "width": 1}
-                plot.add_scatter(
-                    x=r["steps"], y=r["returns"], line=line, opacity=0.35, showlegend=False, row=1, col=column
-                )
-            if chosen:
-                mean = np.mean([r["returns"] for r in chosen], axis=0)
-                line = {"color": colour, "width": 3}
-                plot.add_scatter(
-                    x=chosen[0]["steps"], y=mean, name=arm, line=line, showlegend=column == 1, row=1, col=column
-                )
-        plot.update_xaxes(title_text="environment steps", row=1, col=column)
-    plot.update_yaxes(title_text="test return", row=1, col=1)
+    for (column, task), (name, arm) in product(enumerate(TASKS, start=1), ARMS.items()):
+        curves = {seed: (one["steps"], one["returns"]) for seed, one in runs[task, name].items()}
+        steps, returns = zip(*curves.values(), strict=True)
+        thin, thick = ({"color": arm.colour, "width": width} for width in (1, 3))
+        place = {"row": 1, "col": column}
+        for x, y in curves.values():
+            plot.add_scatter(x=x, y=y, line=thin, opacity=0.35, showlegend=False, **place)
+        mean = np.mean(returns, axis=0)
+        plot.add_scatter(x=steps[0], y=mean, name=name, line=thick, showlegend=column == 1, **place)
+    plot.update_xaxes(title_text="environment steps").update_yaxes(title_text="test return", row=1, col=1)
     return plot.update_layout(template="plotly_white", width=1100, height=460, legend={"orientation": "h", "y": -0.2})
 
 
 def main() -> None:
     """Run what is missing unless only the table is asked for."""
-    parser = argparse.ArgumentParser(description="Learning curves on MuJoCo tasks.")
-    parser.add_argument("--table", action="store_true", help="only write table and figure from the committed results")
+    parser = common.parser(__doc__)
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
     args = parser.parse_args()
     if not args.table:
         os.environ["OMP_NUM_THREADS"] = "1"
         with ProcessPoolExecutor(args.jobs, max_tasks_per_child=1) as pool:
-            for result in pool.map(run, list(missing())):
+            for result in pool.map(run, list(missing(done()))):
                 with RESULTS.open("a") as file:
                     file.write(json.dumps(result) + "\n")
                 print({k: v for k, v in result.items() if k not in ("steps", "returns", "environment")}, flush=True)
-    common.write_table("learning", table(done()))
-    path = common.ROOT / "runs" / "learning.html"
-    path.parent.mkdir(exist_ok=True)
-    figure(done()).write_html(path)
+    common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", "learning", table(done()))
     common.save_image(figure(done()), "learning.png")
 
 

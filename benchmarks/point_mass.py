@@ -1,6 +1,6 @@
 """The main job on ten seeds.
 
-python benchmarks/point_mass.py            # train, write results/point_mass.json, and table and figure of README.md
+python benchmarks/point_mass.py            # train; write results/point_mass.json, the page's table and the figure
 python benchmarks/point_mass.py --table    # the table only, from the committed results
 """
 
@@ -19,9 +19,7 @@ import numpy as np
 from trpo_ts.diagnostics import UpdateRecord, learning_figure, load_records
 from trpo_ts.envs import POINT_MASS_BEST_RETURN
 
-SEEDS = range(10)
-STEPS = 400_000
-TARGET = -30.0
+SEEDS, STEPS, TARGET = range(10), 400_000, -30.0
 MAX_KL = 0.02  # the example's
 
 
@@ -50,45 +48,32 @@ def steps_to_target(curve: list[list[float]]) -> int | None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Return the table of all seeds."""
-    rows = [
-        [
-            str(r["seed"]),
-            f"{r['final_return_mean']:.2f}",
-            f"{r['env_steps']:,}",
-            f"{steps_to_target(r['curve']) or 0:,}",
-            f"{r['wall_seconds']:.1f}",
-            f"{r['max_kl_seen']:.4f}",
-        ]
-        for r in runs
-    ]
-    rows.append(
-        [
-            "mean",
-            f"{np.mean([r['final_return_mean'] for r in runs]):.2f}",
-            f"{np.mean([r['env_steps'] for r in runs]):,.0f}",
-            f"{np.mean([steps_to_target(r['curve']) or 0 for r in runs]):,.0f}",
-            f"{np.mean([r['wall_seconds'] for r in runs]):.1f}",
-            f"{np.max([r['max_kl_seen'] for r in runs]):.4f} (largest)",
-        ]
-    )
-    header = ["seed", "return, last five updates", "steps", f"steps to {TARGET:g}", "seconds", "largest KL"]
+    """Return the table of all seeds, and their means."""
+    columns = {
+        "return, last five updates": (".2f", [r["final_return_mean"] for r in runs]),
+        "steps": (",.0f", [r["env_steps"] for r in runs]),
+        f"steps to {TARGET:g}": (",.0f", [steps_to_target(r["curve"]) or 0 for r in runs]),
+        "seconds": (".1f", [r["wall_seconds"] for r in runs]),
+        "largest KL": (".4f", [r["max_kl_seen"] for r in runs]),
+    }
+    rows = [[str(r["seed"]), *(f"{values[i]:{form}}" for form, values in columns.values())] for i, r in enumerate(runs)]
+    means = [f"{np.mean(values):{form}}" for form, values in columns.values()]
+    rows.append(["mean", *means[:-1], f"{max(columns['largest KL'][1]):.4f} (largest)"])
     note = f"\n\nThe best controller reaches {POINT_MASS_BEST_RETURN} on average (dynamic programming)."
-    return common.markdown_table(header, rows) + note
+    return common.markdown_table(["seed", *columns], rows) + note
 
 
-def main() -> None:
-    """Train on all seeds unless only the table is asked for."""
-    if common.asked_to_measure("The main job on ten seeds."):
-        runs = []
-        for seed in SEEDS:
-            runs.append(run(seed))
-            print({k: v for k, v in runs[-1].items() if k != "curve"}, flush=True)
-            common.save("point_mass", {"environment": common.environment(), "runs": runs})
-    text = table(common.load("point_mass")["runs"])
-    common.write_between_markers(common.ROOT / "README.md", "point-mass", text)
-    print(text)
+def measure() -> None:
+    """Train on all seeds, and save after each."""
+    runs = []
+    for seed in SEEDS:
+        runs.append(run(seed))
+        print({k: v for k, v in runs[-1].items() if k != "curve"}, flush=True)
+        common.save("point_mass", {"environment": common.environment(), "runs": runs})
 
 
 if __name__ == "__main__":
-    main()
+    if not common.parser(__doc__).parse_args().table:
+        measure()
+    text = table(common.load("point_mass")["runs"])
+    common.write_between_markers(common.ROOT / "docs" / "point_mass.md", "point-mass", text)

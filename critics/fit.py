@@ -21,9 +21,9 @@ class CriticTask:
 
     :param critic: the network, in training mode, from observations to values ``(n, 1)`` or ``(n,)``.
     :param optimizer: the algorithm's optimiser; it holds the parameters that may move: ``own``.
-    :param obs: the rollout's observations as tensors, sliceable by row. For a critic with a memory they are
-        :class:`trpo_ts.recurrent.sequences.SequencedObs`: where a part begins inside a sequence, the critic starts from
-        the state in which it computed the values, and no derivative flows through the cut.
+    :param obs: the rollout's observations as the critic takes them; indexing gives those of some rows. For a critic
+        with a memory they are :class:`trpo_ts.recurrent.sequences.SequencedObs`: where a part begins inside a sequence,
+        the critic starts from the state in which it computed the values, and no derivative flows through the cut.
     :param returns: the targets, shape ``(N,)``.
     :param micro_batch_size: the most rows in one pass; None for all.
     """

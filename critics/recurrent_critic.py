@@ -106,8 +106,8 @@ def make_recurrent_critic(
 
 
 def _numbers(obs: Any) -> Tensor:
-    """Return observations, tensors or nested batches of such, as one vector of numbers each, shape ``(n, F)``."""
+    """Return arrays, tensors or nested batches of observations as one vector of numbers each, shape ``(n, F)``."""
     if isinstance(obs, Batch):
         return torch.cat([_numbers(item) for _, item in sorted(obs.items())], dim=1)
-    numbers: Tensor = obs.reshape(len(obs), math.prod(obs.shape[1:])).double()
-    return numbers
+    numbers = torch.as_tensor(obs)
+    return numbers.reshape(len(numbers), math.prod(numbers.shape[1:])).double()

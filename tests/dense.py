@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Beta, Categorical, Distribution, Independent, MultivariateNormal, Normal
 
-from trpo_ts.distributions.fisher_metric import FisherMetric
 from trpo_ts.autodiff.gauss_newton import GaussNewton
-from trpo_ts.solver.linear_operators import LinearOperator
-from trpo_ts.distributions.masked_categorical import MaskedCategorical
 from trpo_ts.autodiff.row_function import RowFunction
-from trpo_ts.solver.line_search import Evaluation
-from trpo_ts.solver.problem import Point, PolicyProblem
+from trpo_ts.distributions.fisher_metric import FisherMetric
+from trpo_ts.distributions.masked_categorical import MaskedCategorical
 from trpo_ts.distributions.product import Product
 from trpo_ts.policies.categorical import JointCategorical
+from trpo_ts.solver.line_search import Evaluation
+from trpo_ts.solver.linear_operators import LinearOperator
+from trpo_ts.solver.problem import Point, PolicyProblem
 
 Parts = tuple[Tensor, ...]
 

@@ -17,12 +17,12 @@ from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
-from trpo_ts.critics import RecurrentCritic
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.policies import RecurrentActor
-from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
-from trpo_ts.recurrent.cells import make_cell
 from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.critics import RecurrentCritic
+from trpo_ts.policies import RecurrentActor
+from trpo_ts.recurrent.cells import make_cell
+from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
 from trpo_ts.runtime import evaluation_mode, without_validation
 
 WIDTH = 5

@@ -25,16 +25,16 @@ from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor, nn
 
 from trpo_ts import KFAC, TRPO
-from trpo_ts.critics import make_critic
-from trpo_ts.envs import FlatAction
-from trpo_ts.solver.conjugate_gradient import conjugate_gradient
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.solver.linear_operators import damped
-from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.critics import make_critic
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.envs import FlatAction
+from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 from trpo_ts.policies import MaskedCategorical, make_policy
 from trpo_ts.policies.masked import MaskedActor, WithoutMask, make_unmasked_trunk
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
 
 ACTIONS = {
     "discrete": spaces.Discrete(5),

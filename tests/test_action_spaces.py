@@ -22,8 +22,8 @@ from tianshou.utils.torch_utils import policy_within_training_step
 
 from trpo_ts import TRPO
 from trpo_ts.critics import make_critic
-from trpo_ts.envs import FlattenAction
 from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.envs import FlattenAction
 from trpo_ts.policies import make_policy
 
 CHOICES = {

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from trpo_ts import NPG
 from trpo_ts.advantages import continues, normalised
-from trpo_ts.returns import explained_variance
 from trpo_ts.critics import GaussNewtonFit, MinibatchFit
 from trpo_ts.policies import diagonal_gaussian
+from trpo_ts.returns import explained_variance
 
 # --- normalisation
 

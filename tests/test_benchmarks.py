@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import common
-import critic
-import directions
+import decided_studies
 import learning
 import numpy as np
 import point_mass
 import pytest
 import reliability
-import return_unit
 import speed
-import torch
-from torch import nn
-from updates import critics, figures, tables
-from updates.cases import quick_cases
-from updates.local import batch_of, local
-from updates.sides import BASELINE, CLOSE, GAUSS_NEWTON, MICRO_BATCHES, OURS, available
+from fault_injection import MUST_BE_ZERO
+from updates.cases import ON_IMAGES, WITH_MINIBATCHES, Case, images, trained
+from updates.documents import growth_figure, sides_figure, summary, tables
+from updates.measure import compare, grow, peak_memory, peak_memory_of_fresh_process
+from updates.sides import ALL, BASELINE, CLOSE, GAUSS_NEWTON, MICRO_BATCHES, MINIBATCHES, OURS
 from updates.start import synthetic_start
-from updates.synthetic import SyntheticRollout
 
-from trpo_ts import TRPO
-from trpo_ts.critics import OptimizerFit
-from trpo_ts.solver.conjugate_gradient import conjugate_gradient
-from trpo_ts.solver.linear_operators import damped
+from trpo_ts.diagnostics import TrainingRecorder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,7 +35,7 @@ def between_markers(document, name):
 
 def test_point_mass_table_and_target():
     runs = common.load("point_mass")["runs"]
-    assert between_markers("README.md", "point-mass") == point_mass.table(runs)
+    assert between_markers("docs/point_mass.md", "point-mass") == point_mass.table(runs)
     assert [run["seed"] for run in runs] == list(range(10))
     for run in runs:
         assert run["final_return_mean"] > -30.0
@@ -52,27 +46,19 @@ def test_point_mass_table_and_target():
 
 def test_speed_tables():
     data = common.load("speed")
-    for name, text in tables.tables(data).items():
+    for name, text in tables(data).items():
         assert between_markers("docs/benchmarks.md", name) == text
-    assert between_markers("README.md", "speed") == tables.summary(data)
+    assert between_markers("README.md", "speed") == summary(data)
 
 
 def test_learning_table():
     assert between_markers("docs/benchmarks.md", "learning") == learning.table(learning.done())
 
 
-def test_critic_tables():
-    rows = common.load("critic")["rows"]
-    for start in critic.STARTS:
-        assert between_markers("docs/benchmarks.md", f"critic-{start}") == critic.table(rows, start)
-
-
-def test_directions_table():
-    assert between_markers("docs/benchmarks.md", "directions") == directions.table(common.load("directions")["rows"])
-
-
-def test_return_unit_table():
-    assert between_markers("docs/benchmarks.md", "return-unit") == return_unit.table(common.load("return_unit")["rows"])
+@pytest.mark.parametrize("name", decided_studies.TABLES)
+def test_tables_of_decided_studies(name):
+    text = decided_studies.TABLES[name](common.load(name)["rows"])
+    assert between_markers("docs/benchmarks.md", name) == text
 
 
 def test_reliability_table_and_nothing_broke():
@@ -80,7 +66,7 @@ def test_reliability_table_and_nothing_broke():
     assert between_markers("docs/reliability.md", "reliability") == reliability.table(cases)
     assert {case["case"] for case in cases} >= set(range(1000))
     assert sum(case.get("kills", 0) for case in cases) >= 50
-    assert not [case for case in cases if any(case.get(name) for name in reliability.MUST_BE_ZERO)]
+    assert not [case for case in cases if any(case.get(name) for name in MUST_BE_ZERO)]
 
 
 def test_markers_must_be_there_once(tmp_path):
@@ -92,119 +78,94 @@ def test_markers_must_be_there_once(tmp_path):
         common.write_between_markers(document, "b", "new")
 
 
+def available(names):
+    """Return the sides whose libraries are installed."""
+    needs = {"SB3-contrib": "sb3_contrib", MINIBATCHES: "sb3_contrib", "skrl": "skrl"}
+    return tuple(name for name in names if find_spec(needs.get(name, "torch")))
+
+
+QUICK = (
+    Case("quick", trained("Pendulum-v1", (8, 8), 128, 2), 1, available(WITH_MINIBATCHES)),
+    Case("quick, synthetic", partial(synthetic_start, 256, (8, 8)), 1, available(ALL)),
+    Case("quick, images", images(16, 0), 1, ON_IMAGES),
+)
+"""Updates of some seconds, without MuJoCo."""
+
+
 @pytest.fixture(scope="module")
 def quick():
-    return speed.quick()
+    return [compare(case) for case in QUICK]
+
+
+@pytest.fixture(scope="module")
+def growth():
+    return [grow(samples, width, rounds=1) for samples, width in ((64, 64), (128, 64), (4096, 8))]
 
 
 def test_all_sides_take_the_same_step(quick):
     """Peers begin at the same networks, moments and rollout: the critic comes out the same, the direction is exact."""
-    for case, expected in zip(quick["cases"], quick_cases(), strict=True):
+    for case, expected in zip(quick, QUICK, strict=True):
         sides = case["sides"]
         assert tuple(sides) == expected.sides
         assert sides[BASELINE]["speed_up"] == 1.0
         for name, side in sides.items():
             assert side["milliseconds"] > 0.0
             assert 0.8 < side["optimality"] < 1.0 + 1e-3, (case["case"], name)
-            if "critic_error" in side and name not in (GAUSS_NEWTON, CLOSE, "SB3-contrib, 10 epochs of minibatches"):
+            if "critic_error" in side and name not in (GAUSS_NEWTON, CLOSE, MINIBATCHES):
                 assert side["critic_error"] == pytest.approx(sides[BASELINE]["critic_error"], rel=1e-4), name
         assert sides[OURS]["products"] <= sides[BASELINE]["products"]
 
 
 def test_solves_reach_their_accuracy(quick):
-    for case in quick["cases"]:
-        assert [(row["damping"], row["target"]) for row in case["accuracy"]] == [
-            (0.1, 0.9),
-            (0.1, 0.95),
-            (0.01, 0.9),
-            (0.01, 0.95),
-        ]
-        for easy, hard in zip(case["accuracy"][::2], case["accuracy"][1::2], strict=True):
+    for case in quick:
+        rows = case["accuracy"]
+        assert [(row["damping"], row["target"]) for row in rows] == list(product((0.1, 0.01), (0.9, 0.95)))
+        for easy, hard in zip(rows[::2], rows[1::2], strict=True):
             assert 1 <= easy["products"]["plain"] <= hard["products"]["plain"]
 
 
-def test_growth_and_memory(quick):
-    points = quick["growth"]["one CPU thread"]["points"]
-    assert [(point["samples"], point["width"]) for point in points] == [(64, 64), (128, 64), (4096, 8)]
-    assert set(quick["memory"]) == set(available(speed.MEMORY_SIDES))
-    assert all(0.0 <= megabytes < 1000.0 for megabytes in quick["memory"].values())
-    assert {BASELINE, OURS, MICRO_BATCHES} <= set(quick["memory"])
+def test_memory_of_an_update():
+    names = available(speed.MEMORY_SIDES)
+    assert {BASELINE, OURS, MICRO_BATCHES} <= set(names)
+    assert all(0.0 <= peak_memory(name, 256) < 1000.0 for name in names)
+    assert 0.0 < peak_memory_of_fresh_process(OURS, 4096) < 1000.0
 
 
-def test_tables_and_figures_show_all_that_was_measured(quick):
-    quick = {**quick, "memory": dict.fromkeys(quick["memory"], 1.0)}  # so small an update may take none
-    text = tables.tables(quick)
-    assert text["speed"].count("\n") == 1 + sum(len(case["sides"]) for case in quick["cases"])
-    assert text["accuracy"].count("\n| ") == 2 + 4 * len(quick["cases"])
-    assert "4,096" in text["growth"]
-    found = figures.figures(quick)
-    assert [len(figure.data) for figure in found.values()] == [len(quick["cases"]), 6, 6]
+def test_tables_and_figures_show_all_that_was_measured(quick, growth):
+    memory = dict.fromkeys(available(speed.MEMORY_SIDES), 1.0)
+    text = tables({"cases": quick, "growth": {speed.CPU: {"points": growth}}, "memory": memory})
+    for name in ("speed", "step"):
+        rows = [line.split("|")[2:-1] for line in text[name].splitlines()[2:]]
+        shown = [sum(bool(cell.strip()) for cell in column) for column in zip(*rows, strict=True)]
+        assert shown == [len(case.sides) for case in QUICK]
+    assert text["accuracy"].count("\n| ") == 1 + len(QUICK)
+    assert [line.split()[1] for line in text["growth"].splitlines()[4:]] == ["64", "128", "4,096"]
+    assert len(sides_figure(quick).data) == len(QUICK)
+    assert len(growth_figure(growth).data) == 6
 
 
-def test_critics_are_judged(monkeypatch):
-    monkeypatch.setattr(critic, "SAMPLES", 64)
-    monkeypatch.setattr(critic, "HELD_OUT", 2)
-    monkeypatch.setattr(critics, "LEFT_TO_CRITICS", 0.95)
-    rows = critic.run("Pendulum-v1", 0, (1, 2))
-    names = list(critic.fits())
-    assert len(rows) == 2 * len(names) * len(critic.STARTS)
-    for row in rows:
-        assert all(math.isfinite(row[error]) and row[error] > 0.0 for error in critic.ERRORS)
-    for row in rows[: len(critic.STARTS)]:
-        assert row["rollout"] < row["before"]
-    for start in critic.STARTS:
-        lines = critic.table(rows, start).splitlines()
-        assert [line.split("|")[1].strip() for line in lines[2:]] == names
-        assert lines[2].split("|")[2].split() == ["1.000", "/", "1.000", "/", "1.000"]
+def test_one_arm_learns(monkeypatch):
+    """One job of the learning curves at toy size; the table holds each arm that has runs, in pairs of seeds."""
+    for name, value in {"STEPS": 64, "TEST_EVERY": 32, "N_ENVS": 2, "ROLLOUT": 32}.items():
+        monkeypatch.setattr(learning, name, value)
+    done = learning.run((learning.SOLVER, "Pendulum-v1", 0))
+    assert done["steps"] == [0, 32, 64]
+    assert all(math.isfinite(value) for value in done["returns"])
+    assert done["products"] == 10.0
 
 
-def test_directions_are_judged(monkeypatch):
-    for name, value in {"SAMPLES": 64, "TRUTH": 256, "ROLLOUTS": 2, "PHASES": ((0, 1), (2,))}.items():
-        monkeypatch.setattr(directions, name, value)
-    rows = list(directions.run("Pendulum-v1", 0))
-    assert len(rows) == 3 * len(directions.SOLVERS)
-    for row in rows:
-        assert all(math.isfinite(row[key]) for key in ("per_divergence", "step", "full_step", "share"))
-    lines = directions.table(rows).splitlines()
-    assert [line.split("|")[2].strip() for line in lines[2:]] == [solver.name for solver in directions.SOLVERS]
-    assert lines[2].split("|")[3].split()[:3] == ["1.00", "/", "1.00"]
-
-
-def test_units_of_returns_are_compared(monkeypatch):
-    """All units see the same first rollout; without scaling the statistics are kept, and the critic is in rewards."""
-    monkeypatch.setattr(return_unit, "SAMPLES", 64)
-    monkeypatch.setattr(return_unit, "SHOWN", (1, 2))
-    rows = list(return_unit.run("Pendulum-v1", 0, updates=2))
-    assert [(row["fit"], row["unit"]) for row in rows] == list(product(return_unit.FITS, return_unit.UNITS))
-    assert [row["deviation"][0] for row in rows] == pytest.approx([rows[0]["deviation"][0]] * len(rows))
-    assert len({row["deviation"][1] for row in rows}) == len(rows)
-    assert return_unit.table(rows).count("\n") == 1 + len(rows)
-
-
-def test_the_judged_gain_is_that_of_the_direction():
-    """By its own rollout, a direction's gain per root of damped divergence is at most that of the exact solve."""
-    algorithm = synthetic_start(256, (8,)).algorithm(TRPO)
-    rollout = local(algorithm, batch_of(algorithm, SyntheticRollout(256)))
-    model, damping = rollout.model, 0.5
-    gains = directions.judged(directions.Solver(damping), rollout, model)
-    exact = conjugate_gradient(damped(model.fisher, damping), model.gradient, max_iterations=300)
-    best = math.sqrt(2.0 * directions.MAX_KL * float(model.gradient.dot(exact.x)))
-    assert 0.9 * best < gains["step"] <= best * (1.0 + 1e-4)
-    assert gains["share"] == pytest.approx((gains["step"] / gains["full_step"]) ** 2, rel=1e-3)
-
-
-def test_true_returns_of_a_constant_reward():
-    """One forever is worth 1 / (1 - gamma); rows with more than a tenth of that left to the critic are not judged."""
-    algorithm = synthetic_start(64, (4,)).algorithm(TRPO)
-    buffer = SyntheticRollout(16 * 250)
-    buffer._batch.rew[:] = 1.0
-    rollout = critics.CriticRollout(SimpleNamespace(algorithm=algorithm), buffer)
-    worth = 1.0 / (1.0 - algorithm.gamma) / rollout._scale
-    exact = nn.Linear(17, 1)
-    nn.init.zeros_(exact.weight)
-    nn.init.constant_(exact.bias, worth)
-    follower = critics.Follower(OptimizerFit(0), exact, torch.optim.Adam(exact.parameters()))
-    rows, returns = rollout.true_returns([follower])
-    horizon = math.ceil(math.log(critics.LEFT_TO_CRITICS) / math.log(algorithm.gamma))
-    assert rows.tolist() == [row for row in range(16 * 250) if 250 - row % 250 >= horizon]
-    np.testing.assert_allclose(returns.numpy(), worth, rtol=1e-5)
+def test_the_unit_of_tianshou_is_that_before_the_rollout(monkeypatch):
+    """Both units see the same first rollout; in the first update Tianshou's is one."""
+    monkeypatch.setattr(learning, "ROLLOUT", 32)
+    scale = {}
+    for arm in (learning.BASELINE, learning.SOLVER):
+        learning.torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        algorithm, params = learning.training("Pendulum-v1", 0, learning.ARMS[arm], TrainingRecorder())
+        params.training_collector.reset()
+        params.training_collector.collect(n_step=32)
+        buffer = params.training_collector.buffer
+        batch, indices = buffer.sample(0)
+        scale[arm] = algorithm._preprocess_batch(batch, buffer, indices).returns.std()
+    unit = float(np.sqrt(algorithm.ret_rms.var))
+    assert float(scale[learning.BASELINE] / scale[learning.SOLVER]) == pytest.approx(unit, rel=1e-4)

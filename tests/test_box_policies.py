@@ -26,13 +26,13 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.distributions.constants import frozen
-from trpo_ts.solver.fisher import kl_hessian_product
+from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.distributions.samplers import OpenBeta
 from trpo_ts.policies import make_policy
-from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.solver.fisher import kl_hessian_product
 
 OBS = spaces.Box(-np.inf, np.inf, (3,))
 BOX = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32))

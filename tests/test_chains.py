@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from dense import gauss_newton_product
 from torch import Tensor, nn
 
-from trpo_ts.distributions.fisher_metric import FisherMetric
+from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.autodiff.fused_chains import fused_chains
 from trpo_ts.autodiff.matrix_products import affine, matmul
-from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.distributions.fisher_metric import FisherMetric
 
 
 class Subclass(nn.Linear):

@@ -22,8 +22,8 @@ from tianshou.data import Batch
 from tianshou.env import SubprocVectorEnv
 
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint, save_checkpoint
-from trpo_ts.checkpoints.environments import environment_state, set_environment_state
 from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
+from trpo_ts.checkpoints.environments import environment_state, set_environment_state
 from trpo_ts.checkpoints.generators import generator_states, set_generator_states
 from trpo_ts.checkpoints.packing import pack, unpack
 

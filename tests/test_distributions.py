@@ -23,9 +23,9 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from trpo_ts.validation.distribution_checks import check_joint
-from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.validation.distribution_checks import check_joint
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=str)
 scored = pytest.mark.parametrize("family", [f for f in FAMILIES if f.quadrature is not None], ids=str)

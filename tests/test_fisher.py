@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Gamma, Independent, Laplace, LogNormal, Normal
 
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.solver.linear_operators import damped, weighted_sum
-from trpo_ts.solver.fisher import kl_hessian_product
 from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.solver.fisher import kl_hessian_product
+from trpo_ts.solver.linear_operators import damped, weighted_sum
 from trpo_ts.solver.problem import PolicyProblem
 
 families = pytest.mark.parametrize("family", FAMILIES, ids=str)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Beta, Categorical, Distribution, Gamma, Independent, Normal, kl_divergence
 
-from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
-from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.distributions.constants import frozen
-from trpo_ts.solver.surrogate import action_std_terms, entropy_terms
-from trpo_ts.solver.divergence import kl_terms
+from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.policies import MaskedCategorical, Product
 from trpo_ts.policies.categorical import JointCategorical
+from trpo_ts.solver.divergence import kl_terms
+from trpo_ts.solver.surrogate import action_std_terms, entropy_terms
+from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
 
 NVECS = [np.array(4), np.array([3, 3]), np.array([2, 3, 1, 4]), np.array([[2, 3], [4, 1]]), np.full((2, 2), 2)]
 nvecs = pytest.mark.parametrize("nvec", NVECS, ids=lambda nvec: str(nvec.tolist()))

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from trpo_ts import KFAC
-from trpo_ts.critics import GaussNewtonFit
-from trpo_ts.solver.conjugate_gradient import SolveOutcome, conjugate_gradient
-from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric
-from trpo_ts.solver.linear_operators import damped
-from trpo_ts.autodiff.fused_chains import fused_chains
-from trpo_ts.kfac.factors import kronecker_factors
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.critics import GaussNewtonFit
+from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
+from trpo_ts.solver.conjugate_gradient import SolveOutcome, conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
 
 
 def traced(module: nn.Module, *args, metric_of=fisher_metric):

@@ -21,16 +21,16 @@ from tianshou.data import Batch
 from tianshou.utils.net.common import Net
 from torch import Tensor, nn
 
-from trpo_ts.critics import make_critic
-from trpo_ts.envs import TupleToDictObservation
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.critics import make_critic
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.envs import TupleToDictObservation
+from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.networks import make_trunk
 from trpo_ts.networks.encoders import make_encoder
 from trpo_ts.networks.images import channel_axis
 from trpo_ts.policies import make_policy
-from trpo_ts.action_distribution import ActionDistribution
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 

@@ -10,11 +10,11 @@ from tianshou.utils.net.continuous import ContinuousCritic
 from torch import Tensor, nn
 
 from trpo_ts import KFAC
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.autodiff.per_sample_gradients import per_sample_gradients
 from trpo_ts.critics import CriticTask, GaussNewtonFit, gauss_newton_fit
 from trpo_ts.distributions.fisher_metric import FisherMetric
-from trpo_ts.autodiff.fused_chains import fused_chains
-from trpo_ts.autodiff.flat_parameters import FlatParameters
-from trpo_ts.autodiff.per_sample_gradients import per_sample_gradients
 
 ROWS = 8
 

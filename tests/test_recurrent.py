@@ -31,17 +31,17 @@ from torch.distributions import kl_divergence
 from torch.func import functional_call
 
 from trpo_ts import KFAC
-from trpo_ts.critics import make_recurrent_critic
-from trpo_ts.solver.conjugate_gradient import conjugate_gradient
-from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.solver.linear_operators import damped
-from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.critics import make_recurrent_critic
+from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.policies import make_recurrent_policy
 from trpo_ts.recurrent.cells import GRU, LSTM, make_cell
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.recurrent.sequences import Sequences
+from trpo_ts.solver.conjugate_gradient import conjugate_gradient
+from trpo_ts.solver.linear_operators import damped
 
 CELLS = ("gru", "lstm")
 PRECISION = {torch.float32: 1e-5, torch.float64: 1e-12}

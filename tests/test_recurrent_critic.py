@@ -33,8 +33,8 @@ from trpo_ts.critics import (
     make_recurrent_critic,
 )
 from trpo_ts.critics.optimizer_fit import accumulate_gradient
-from trpo_ts.state_values import replayed_values
 from trpo_ts.recurrent.sequences import SequencedObs
+from trpo_ts.state_values import replayed_values
 
 CELLS = ("gru", "lstm")
 FITS = [

@@ -23,11 +23,11 @@ from rollouts import (
 )
 from torch import Tensor, nn
 
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.autodiff.gauss_newton import GaussNewton, NoSecondDerivativeError
 from trpo_ts.critics import GaussNewtonFit
 from trpo_ts.distributions.fisher_metric import FisherMetric
-from trpo_ts.autodiff.gauss_newton import GaussNewton, NoSecondDerivativeError
 from trpo_ts.kfac.factors import kronecker_factors
-from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.runtime import twice_differentiable
 
 

@@ -21,15 +21,15 @@ from torch import nn
 from torch.distributions import Distribution, kl_divergence
 
 from trpo_ts import TRPO
+from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.critics import GaussNewtonFit, make_critic
 from trpo_ts.diagnostics import TrainingRecorder
 from trpo_ts.envs import TupleToDictObservation
-from trpo_ts.solver.problem import PolicyProblem
 from trpo_ts.networks import make_trunk
 from trpo_ts.policies import make_policy
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.rollout import as_tensors
 from trpo_ts.runtime import without_validation
+from trpo_ts.solver.problem import PolicyProblem
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,))
 IMAGE = spaces.Box(0, 255, (12, 12, 3), dtype=np.uint8)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Categorical, Distribution, Independent, MultivariateNormal, Normal
 
-from trpo_ts.solver.conjugate_gradient import SolveOutcome
-from trpo_ts.kfac.settings import KFAC
 from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.kfac.settings import KFAC
+from trpo_ts.solver.conjugate_gradient import SolveOutcome
+from trpo_ts.solver.outcomes import StepOutcome
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import PolicyStep, SolverSettings, natural_gradient_step, trust_region_step
-from trpo_ts.solver.outcomes import StepOutcome
 
 EXACT = SolverSettings(iterations=400, damping=0.1, tolerance=1e-13)
 both = pytest.mark.parametrize("family", [NORMAL, CATEGORICAL], ids=str)

@@ -42,8 +42,8 @@ from torch.distributions import (
 )
 
 from trpo_ts import KFAC
-from trpo_ts.critics import GaussNewtonFit
 from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.critics import GaussNewtonFit
 from trpo_ts.policies import make_policy
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch
 from torch import nn
 from torch.distributions import Distribution
 
+from trpo_ts.autodiff.watched_modules import is_watched
+from trpo_ts.runtime import preserved_generators
 from trpo_ts.uncompiled import original
 
 __all__ = ["ActionDistribution"]
+
+_FORWARD = ProbabilisticActorPolicy.forward
+"""Tianshou's forward pass as it was at import."""
 
 
 class ActionDistribution(nn.Module):
@@ -25,15 +29,16 @@ class ActionDistribution(nn.Module):
         super().__init__()
         policy = original(policy)
         self.policy = policy
-        self._samples = type(policy).forward is not ProbabilisticActorPolicy.forward
+        # A policy with a forward pass of its own, or with hooks, decides there what its distribution is.
+        self._must_be_called = type(policy).forward is not _FORWARD or is_watched(policy)
 
     def forward(self, obs: Any, info: Any, state: Any = None) -> Distribution:
         """Return the action distributions for ``obs``, with the rollout's ``info`` for policies that read it.
 
         A policy with a memory starts from ``state``, the rows' :class:`trpo_ts.recurrent.sequences.Sequences`.
         """
-        if self._samples:  # a policy with its own forward pass decides there what its distribution is
-            with torch.random.fork_rng():
+        if self._must_be_called:
+            with preserved_generators():
                 return cast(Distribution, self.policy(Batch(obs=obs, info=info), state).dist)
         dist_input, _ = self.policy.actor(obs, state=state, info=info)
         return self.policy.dist_fn(dist_input)

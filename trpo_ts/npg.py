@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.advantages import generalised_advantages, normalised
 from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import OptimizerFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.recurrent.replay import policy_sequences
 from trpo_ts.returns import explained_variance, including, return_unit
-from trpo_ts.rollout import Observations, Rollout, Transitions
+from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, SolverSettings, fixed_step, natural_gradient
@@ -32,13 +34,24 @@ from trpo_ts.state import ActorCriticWithState
 from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
+from trpo_ts.transaction import undone_on_error
 from trpo_ts.uncompiled import original
+from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
-from trpo_ts.validation.rollout_checks import check_finite
+from trpo_ts.validation.policy_function_checks import unmoved_policy
+from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
 from trpo_ts.validation.trainable_parameters import check_trainable
 
 __all__ = ["NPG"]
+
+_OWN_PACKAGES = ("torch", "tianshou", "trpo_ts")
+"""The packages whose networks compute from their own parameters alone."""
+
+
+def _package(value: object) -> str:
+    module: str = getattr(value, "__module__", None) or type(value).__module__
+    return module.partition(".")[0]
 
 
 class NPG(ActorCriticWithState):
@@ -105,7 +118,8 @@ class NPG(ActorCriticWithState):
         critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
-        check_instance("policy", original(policy), ProbabilisticActorPolicy, "build one with trpo_ts.policies.make_policy")
+        built = "build one with trpo_ts.policies.make_policy"
+        check_instance("policy", original(policy), ProbabilisticActorPolicy, built)
         check_instance("critic", critic, nn.Module, "build one with trpo_ts.critics.make_critic")
         if critic_fit is not None:
             check_instance("critic_fit", critic_fit, CriticFit, "for example trpo_ts.critics.GaussNewtonFit()")
@@ -152,16 +166,21 @@ class NPG(ActorCriticWithState):
         check_integer("repeat", repeat, 1)
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        with update_context(self):
+        with update_context(self), undone_on_error(self):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
-        check_finite(cast(Batch, batch))
-        transitions = self._transitions(batch, buffer, indices)
-        self._check_policy(self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef)
-        return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
+        with update_context(self), undone_on_error(self):
+            check_finite(cast(Batch, batch))
+            check_separate(self.policy, self.critic, self._critic_parameters())
+            transitions = self._transitions(batch, buffer, indices)
+            check_recording(transitions)
+            self._check_policy(
+                self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
+            )
+            return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]
         self, batch: BatchWithAdvantagesProtocol, batch_size: int | None, repeat: int
@@ -174,9 +193,10 @@ class NPG(ActorCriticWithState):
         steps: list[PolicyStep] = []
         vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
-        with evaluation_mode(self.policy):
+        with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
             policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
             problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
+            check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
                     x = natural_gradient(problem, problem.linearise(point), self._solver)  # (F + cI) x = g
@@ -184,8 +204,14 @@ class NPG(ActorCriticWithState):
                     policy.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
-                vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
+                with self._unmoved(policy, rollout.act):
+                    vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
+
+    def _unmoved(self, policy: RowFunction, act: Tensor) -> AbstractContextManager[None]:
+        """Check that the critic's fit does not move the policy, where its classes do not tell that it cannot."""
+        own = is_self_contained(self.policy, _OWN_PACKAGES) and _package(self.policy.dist_fn) in _OWN_PACKAGES
+        return nullcontext() if own else unmoved_policy(policy, act)
 
     def _policy_step(self, problem: PolicyProblem, start: Point, direction: NaturalGradient) -> PolicyStep:
         return fixed_step(problem, start, direction, factor=self.trust_region_size)
@@ -216,7 +242,7 @@ class NPG(ActorCriticWithState):
 
     def _transitions(self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray) -> Transitions:
         dtype, device = check_trainable(self.policy.parameters())
-        transitions = Transitions.of_batch(batch, buffer, indices, device=device, dtype=dtype)
+        transitions = Transitions.of_batch(batch, buffer, indices, actor=self.policy.actor, device=device, dtype=dtype)
         return transitions.with_sequences(policy_sequences(self.policy, batch.get("policy", Batch()), transitions.ends))
 
     def _rollout(
@@ -251,7 +277,7 @@ class NPG(ActorCriticWithState):
     def _return_unit(self) -> float:
         return return_unit(self.ret_rms) if self.return_scaling else 1.0
 
-    def _check_fit(self, critic_obs: Observations, values: Tensor) -> None:
+    def _check_fit(self, critic_obs: Any, values: Tensor) -> None:
         """Let the critic's fit look at the first rows, once for a critic."""
         check: Callable[[CriticTask], None] | None = getattr(self.critic_fit, "check", None)
         checked = (self.critic_fit, self.critic)
@@ -265,7 +291,10 @@ class NPG(ActorCriticWithState):
         fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
         return fit.fit(self._critic_task(rollout.critic_obs, rollout.returns))
 
-    def _critic_task(self, obs: Observations, returns: Tensor) -> CriticTask:
+    def _critic_parameters(self) -> list[nn.Parameter]:
+        return [p for group in torch_optimizer(self.optim).param_groups for p in group["params"]]
+
+    def _critic_task(self, obs: Any, returns: Tensor) -> CriticTask:
         return CriticTask(self.critic, torch_optimizer(self.optim), obs, returns, self.micro_batch_size)
 
     def _training_stats(self, rollout: Rollout, steps: list[PolicyStep], vf_losses: list[float]) -> NPGTrainingStats:

@@ -7,8 +7,8 @@
 * ``nn.Sequential`` chains of the networks are evaluated as one operation
   (:func:`trpo_ts.autodiff.fused_chains.fused_chains`).
 
-The second, third and fourth are switches of torch for the whole process. Updates may overlap, nested or in threads: the first
-to enter saves the switches and sets them, the last to leave restores them, also after an exception.
+The second, third and fourth are switches of torch for the whole process. Updates may overlap, nested or in threads: the
+first to enter saves the switches and sets them, the last to leave restores them, also after an exception.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
 
+import numpy as np
+import torch
 from torch import nn
 from torch.backends import cuda, cudnn
 from torch.distributions import Distribution
@@ -24,13 +27,33 @@ from torch.distributions import Distribution
 from trpo_ts.autodiff.fused_chains import fused_chains
 from trpo_ts.uncompiled import uncompiled
 
-__all__ = ["evaluation_mode", "restored_modes", "twice_differentiable", "update_context", "without_validation"]
+__all__ = [
+    "evaluation_mode",
+    "preserved_generators",
+    "restored_modes",
+    "twice_differentiable",
+    "update_context",
+    "without_validation",
+]
+
+
+_prepared: ContextVar[frozenset[int]] = ContextVar("prepared", default=frozenset())
 
 
 @contextmanager
 def update_context(*networks: nn.Module) -> Iterator[None]:
-    """Prepare torch and the networks for an update, and put everything back afterwards."""
+    """Prepare torch and the networks for an update, and put everything back afterwards.
+
+    For networks that are prepared already, by an outer context of the same thread, it does nothing.
+    """
+    prepared = _prepared.get()
+    networks = tuple(network for network in networks if id(network) not in prepared)
+    if not networks:
+        yield
+        return
     with ExitStack() as stack:
+        token = _prepared.set(prepared | set(map(id, networks)))
+        stack.callback(_prepared.reset, token)
         for network in networks:
             stack.enter_context(restored_modes(network))
         stack.enter_context(without_validation())
@@ -38,6 +61,17 @@ def update_context(*networks: nn.Module) -> Iterator[None]:
         stack.enter_context(twice_differentiable(*networks))
         stack.enter_context(fused_chains(*networks))
         yield
+
+
+@contextmanager
+def preserved_generators() -> Iterator[None]:
+    """Put the random generators of torch and NumPy back to where they were."""
+    state = np.random.get_state()  # noqa: NPY002  the global generator is what networks draw from
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 @contextmanager

@@ -60,7 +60,6 @@ def uncompiled() -> Iterator[None]:
 
 def original(module: Module) -> Module:
     """Return the module that was given to ``torch.compile``; a module that is not compiled is returned itself."""
-    if "torch._dynamo" in sys.modules:
-        while isinstance(module, torch._dynamo.OptimizedModule):
-            module = cast(Module, module._orig_mod)
+    if "torch._dynamo" in sys.modules and isinstance(module, torch._dynamo.OptimizedModule):
+        return cast(Module, module._orig_mod)
     return module

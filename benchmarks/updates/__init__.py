@@ -1,1 +1,1 @@
-"""The parts of the benchmarks `speed.py` and `critic.py`."""
+"""The parts of `speed.py`."""

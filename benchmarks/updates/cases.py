@@ -9,16 +9,8 @@ from functools import partial
 import gymnasium as gym
 
 from updates.catch import Catch, convolutional_networks
-from updates.sides import ALL, BASELINE, CLOSE, GAUSS_NEWTON, OURS, available
-from updates.start import Start, synthetic_start, trained_start
-from updates.training import networks
-
-__all__ = ["CASES", "LARGE", "SMALL", "Case", "quick_cases"]
-
-SMALL, LARGE = "1,024 samples, 17-64-64-6", "16,384 samples, 376-256-256-17"
-WITH_CLOSE = (*ALL, CLOSE)
-WITH_MINIBATCHES = (*WITH_CLOSE[:2], "SB3-contrib, 10 epochs of minibatches", *WITH_CLOSE[2:])
-ON_IMAGES = (BASELINE, OURS, GAUSS_NEWTON)  # the peers' networks for images share layers between policy and critic
+from updates.sides import ALL, BASELINE, CLOSE, GAUSS_NEWTON, MINIBATCHES, OURS
+from updates.start import Start, perceptrons, synthetic_start, trained_start
 
 
 @dataclass(frozen=True)
@@ -37,27 +29,28 @@ class Case:
     sides: tuple[str, ...] = ALL
 
 
-def _trained(task: str, hidden: tuple[int, ...], samples: int, updates: int) -> Callable[[], Start]:
-    return partial(trained_start, partial(gym.make, task), partial(networks, hidden=hidden), samples, updates)
+def trained(task: str, hidden: tuple[int, ...], samples: int, updates: int) -> Callable[[], Start]:
+    """Return what makes the start of a policy that trained on a task for so many updates."""
+    return partial(trained_start, partial(gym.make, task), partial(perceptrons, hidden=hidden), samples, updates)
 
 
-def _images(samples: int, updates: int) -> Callable[[], Start]:
+def images(samples: int, updates: int) -> Callable[[], Start]:
+    """Return the same for a policy that sees images."""
     return partial(trained_start, Catch, convolutional_networks, samples, updates, normalise=False)
 
 
+SMALL, LARGE = "1,024 samples, 17-64-64-6", "16,384 samples, 376-256-256-17"
+WITH_MINIBATCHES = (*ALL[:2], MINIBATCHES, *ALL[2:], CLOSE)
+ON_IMAGES = (BASELINE, OURS, GAUSS_NEWTON)  # the peers' networks for images share layers between policy and critic
 CASES = (
-    Case(SMALL, _trained("HalfCheetah-v4", (64, 64), 1024, 200), 41, WITH_MINIBATCHES),
-    Case(f"{SMALL}, Walker2d", _trained("Walker2d-v4", (64, 64), 1024, 200), 41, WITH_MINIBATCHES),
-    Case(LARGE, _trained("Humanoid-v4", (256, 256), 16_384, 8), 7, WITH_CLOSE),
+    Case(SMALL, trained("HalfCheetah-v4", (64, 64), 1024, 200), 41, WITH_MINIBATCHES),
+    Case(f"{SMALL}, Walker2d", trained("Walker2d-v4", (64, 64), 1024, 200), 41, WITH_MINIBATCHES),
+    Case(LARGE, trained("Humanoid-v4", (256, 256), 16_384, 8), 7, (*ALL, CLOSE)),
     Case("200,000 samples, 17-64-64-6, synthetic", partial(synthetic_start, 200_000, (64, 64)), 3),
-    Case("512 images of 4 x 42 x 42, convolutions", _images(512, 50), 7, ON_IMAGES),
+    Case("512 images of 4 x 42 x 42, convolutions", images(512, 50), 7, ON_IMAGES),
 )
-
-
-def quick_cases() -> tuple[Case, ...]:
-    """Return cases of some seconds, without MuJoCo, for the sides whose libraries are installed."""
-    return (
-        Case("quick", _trained("Pendulum-v1", (8, 8), 128, 2), 1, available(WITH_MINIBATCHES)),
-        Case("quick, synthetic", partial(synthetic_start, 256, (8, 8)), 1, available(ALL)),
-        Case("quick, images", _images(16, 0), 1, ON_IMAGES),
-    )
+SAMPLES, WIDTH = 4096, 64
+GROWTH = dict.fromkeys(
+    [(1024 * 2**i, WIDTH) for i in range(7)] + [(SAMPLES, width) for width in (32, 64, 128, 256, 512)]
+)
+"""Samples and widths: along each of both, while the other is :data:`SAMPLES` or :data:`WIDTH`."""

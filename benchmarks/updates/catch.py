@@ -11,8 +11,6 @@ from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy
 from tianshou.env.atari.atari_network import DQNet, ScaledObsInputActionReprNet
 from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic
 
-__all__ = ["Catch", "convolutional_networks"]
-
 SIDE, FRAMES, CELL = 42, 4, 2
 
 
@@ -51,16 +49,13 @@ class Catch(gym.Env[np.ndarray, int]):
 
 def convolutional_networks(env: gym.Env[Any, Any]) -> dict[str, Any]:
     """Return a policy and a critic on Tianshou's networks for Atari (Mnih et al. 2015), one for each."""
+    actions = env.action_space.n
 
     def trunk() -> ScaledObsInputActionReprNet:
         return ScaledObsInputActionReprNet(
-            DQNet(FRAMES, SIDE, SIDE, env.action_space.n, features_only=True, output_dim_added_layer=512)
+            DQNet(FRAMES, SIDE, SIDE, actions, features_only=True, output_dim_added_layer=512)
         )
 
-    actor = DiscreteActor(preprocess_net=trunk(), action_shape=env.action_space.n, softmax_output=False)
-    return {
-        "policy": DiscreteActorPolicy(
-            actor=actor, action_space=env.action_space, observation_space=env.observation_space
-        ),
-        "critic": DiscreteCritic(preprocess_net=trunk()),
-    }
+    actor = DiscreteActor(preprocess_net=trunk(), action_shape=actions, softmax_output=False)
+    spaces = {"action_space": env.action_space, "observation_space": env.observation_space}
+    return {"policy": DiscreteActorPolicy(actor=actor, **spaces), "critic": DiscreteCritic(preprocess_net=trunk())}

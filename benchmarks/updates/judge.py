@@ -1,21 +1,26 @@
-"""How good a step is: its direction against the exact natural gradient, its critic against returns."""
+"""How good a step is: its direction against the exact natural gradient, its critic against returns.
+
+Only this file imports the package's solver; everything else uses its public classes.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trpo_ts import KFAC, TRPO
-from trpo_ts.solver.conjugate_gradient import conjugate_gradient
-from trpo_ts.solver.linear_operators import damped
-from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.action_distribution import ActionDistribution
-from updates.local import batch_of, local
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.distributions import fisher_metric
+from trpo_ts.rollout import Rollout
+from trpo_ts.runtime import evaluation_mode, update_context
+from trpo_ts.solver import conjugate_gradient, damped
+from trpo_ts.tianshou_adapter import rollout_of
 from updates.start import Start
-
-__all__ = ["DAMPING", "Judge"]
 
 DAMPING = 0.1
 _EXACT, _TOLERANCE = 1000, 3e-4  # the error of the optimum is the square of that of its direction
@@ -31,17 +36,21 @@ class Judge:
     def __init__(self, start: Start) -> None:
         algorithm = start.algorithm(TRPO)
         rollouts = [rollout for rollout in (start.rollout, start.held_out) if rollout is not None]
-        self._batches = [batch_of(algorithm, rollout) for rollout in rollouts]
-        found = local(algorithm, self._batches[0])
-        self._parameters, self._model = found.parameters, found.model
-        self._theta = self._parameters.read()
+        self._batches = [_rollout_of(algorithm, rollout) for rollout in rollouts]
+        with update_context(algorithm), evaluation_mode(algorithm.policy):
+            self._policy = algorithm._policy_of(self._batches[0])
+            problem, start_point = algorithm._problem(self._policy, self._batches[0])
+            self._model = problem.linearise(start_point)
+        self._theta = problem.theta_old
         self._best: dict[float, float] = {}
 
     def direction(self, damping: float, products: int, preconditioned: bool) -> Tensor:
         """Return what so many products make of the natural gradient, by plain or preconditioned iterations."""
-        model, moments = None, self._model.moments
-        if preconditioned and moments is not None:
-            model = KFAC(relative_damping=0.0).at(moments, self._parameters.slices, damping)
+        model = None
+        if preconditioned:
+            kfac = KFAC(relative_damping=0.0)
+            trace = self._model.trace
+            model = kfac.fit(self._policy, self._model.theta, fisher_metric, damping=damping, whole=trace)
         operator = damped(self._model.fisher, damping)
         return conjugate_gradient(operator, self._model.gradient, max_iterations=products, preconditioner=model).x
 
@@ -60,4 +69,13 @@ class Judge:
     def critic_errors(self, critic: nn.Module) -> list[float]:
         """Return the critic's mean squared errors: on the rollout, and on the held-out one if there is one."""
         with torch.no_grad():
-            return [float((critic(b.obs).flatten() - b.returns).square().mean()) for b in self._batches]
+            return [float((critic(b.critic_obs[:]).flatten() - b.returns).square().mean()) for b in self._batches]
+
+
+def _rollout_of(algorithm: TRPO, buffer: Any) -> Rollout:
+    """Return the rollout with advantages and returns; the running statistics of returns stay as they are."""
+    before = copy.deepcopy(algorithm.ret_rms)
+    batch, indices = buffer.sample(0)
+    rollout = rollout_of(algorithm._preprocess_batch(batch, buffer, indices))
+    algorithm.ret_rms = before
+    return rollout

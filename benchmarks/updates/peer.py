@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,9 @@ import torch
 from tianshou.data import Batch
 from torch import Tensor, nn
 
-from updates.start import Start
-from updates.training import N_ENVS
-
-__all__ = ["PeerRollout", "copy_linears", "linears", "restore_moments"]
+from trpo_ts import TRPO
+from updates.sides import Side
+from updates.start import N_ENVS, Start
 
 
 def linears(*modules: nn.Module) -> list[nn.Linear]:
@@ -24,64 +21,78 @@ def linears(*modules: nn.Module) -> list[nn.Linear]:
     return [layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)]
 
 
-def copy_linears(source: Sequence[nn.Linear], target: Sequence[nn.Linear]) -> None:
-    """Copy the parameters of linear layers."""
+class Peer(Side):
+    """Copies the start into a library's networks, which are linear layers with tanh between them, and back.
+
+    :param policy: the library's layers of the policy's mean.
+    :param critic: those of the critic.
+    :param optimizer: the critic's.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        policy: list[nn.Linear],
+        critic: list[nn.Linear],
+        log_std: Tensor,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self._start, self._log_std, self._optimizer = start, log_std, optimizer
+        self._layers = {"policy": policy, "critic": critic}
+
+    def reset(self) -> None:
+        """See `Side`."""
+        algorithm = self._start.algorithm(TRPO)
+        for name, layers in self._layers.items():
+            _copy(linears(getattr(algorithm, name)), layers)
+        with torch.no_grad():
+            self._log_std.copy_(algorithm.policy.actor.sigma.log_std)
+        theirs = [p for layer in self._layers["critic"] for p in (layer.weight, layer.bias)]
+        moments = (algorithm.optim._optim.state.get(p, {}) for p in algorithm.critic.parameters())
+        self._optimizer.state.clear()
+        # Adam keeps nothing of a parameter before its first step.
+        self._optimizer.state.update({p: own for p, own in zip(theirs, moments, strict=True) if own})
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        """See `Side`."""
+        found = copy.deepcopy(self._start.networks)
+        for name, layers in self._layers.items():
+            _copy(layers, linears(found[name]))
+        with torch.no_grad():
+            found["policy"].actor.sigma.log_std.copy_(self._log_std)
+        return found["policy"], found["critic"]
+
+
+def _copy(source: list[nn.Linear], target: list[nn.Linear]) -> None:
     for a, b in zip(source, target, strict=True):
         b.load_state_dict(a.state_dict())
 
 
-def restore_moments(start: Start, optimizer: torch.optim.Optimizer, critic: Sequence[nn.Linear]) -> None:
-    """Give the critic's optimiser of a peer the moments of the start, and no others."""
-    own = [p for layer in critic for p in (layer.weight, layer.bias)]
-    optimizer.state.clear()
-    optimizer.state.update(
-        {p: copy.deepcopy(moments) for p, moments in zip(own, start.moments(), strict=True) if moments}
-    )
-
-
-@dataclass(frozen=True)
-class PeerRollout:
-    r"""A rollout as arrays of shape ``(T, 16, ...)``, with the advantages that Tianshou would compute.
+def peer_rollout(start: Start, gamma: float) -> Batch:
+    r"""Return the start's rollout as arrays of shape ``(T, 16, ...)``, with the advantages that Tianshou would compute.
 
     Rewards are divided by the scale of returns. What Tianshou takes as the value of the state after a truncation is
     added to its reward, times :math:`\gamma`, as SB3-contrib and skrl do; the truncation then ends the episode.
-
-    :param last_values: the values of the states after the last step, shape ``(16,)``.
     """
+    batch, _ = start.rollout.sample(0)
+    policy, critic = start.networks["policy"], start.networks["critic"]
+    with torch.no_grad():
+        values, next_values = (critic(obs).flatten() for obs in (batch.obs, batch.obs_next))
+        log_probs = policy(Batch(obs=batch.obs, info=batch.info)).dist.log_prob(torch.as_tensor(batch.act))
+    cut = batch.truncated & ~batch.terminated
+    rewards = batch.rew / math.sqrt(start.return_statistics.var + 1e-8) + gamma * next_values.numpy() * cut
 
-    obs: np.ndarray
-    act: np.ndarray
-    rewards: np.ndarray
-    ends: np.ndarray
-    values: Tensor
-    log_probs: Tensor
-    last_obs: np.ndarray
-    last_values: Tensor
+    def by_time(x: Any) -> Tensor:
+        """Tianshou has one environment after the other."""
+        return torch.as_tensor(x).reshape(N_ENVS, -1, *x.shape[1:]).swapaxes(0, 1)
 
-    @classmethod
-    def of(cls, start: Start, gamma: float) -> PeerRollout:
-        """Return the start's rollout."""
-        batch, _ = start.rollout.sample(0)
-        policy, critic = start.networks["policy"], start.networks["critic"]
-        with torch.no_grad():
-            values, next_values = (critic(obs).flatten() for obs in (batch.obs, batch.obs_next))
-            act = torch.as_tensor(batch.act)
-            log_probs = policy(Batch(obs=batch.obs, info=batch.info)).dist.log_prob(act)
-        rewards = batch.rew / math.sqrt(start.return_statistics.var + 1e-8)
-        cut = batch.truncated & ~batch.terminated
-        rewards = rewards + gamma * next_values.numpy() * cut
-
-        def by_time(x: Any) -> Any:
-            """Tianshou has one environment after the other."""
-            return x.reshape(N_ENVS, -1, *x.shape[1:]).swapaxes(0, 1)
-
-        return cls(
-            obs=by_time(batch.obs).astype(np.float32),
-            act=by_time(batch.act),
-            rewards=by_time(rewards).astype(np.float32),
-            ends=by_time(batch.terminated | batch.truncated),
-            values=by_time(values),
-            log_probs=by_time(log_probs),
-            last_obs=by_time(batch.obs_next)[-1].astype(np.float32),
-            last_values=by_time(next_values)[-1],
-        )
+    return Batch(
+        obs=by_time(batch.obs.astype(np.float32)),
+        act=by_time(batch.act),
+        rewards=by_time(rewards.astype(np.float32)),
+        ends=by_time(batch.terminated | batch.truncated),
+        values=by_time(values),
+        log_probs=by_time(log_probs),
+        next_obs=by_time(batch.obs_next.astype(np.float32)),
+        next_values=by_time(next_values),
+    )

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trpo_ts.autodiff.matrix_products import affine, matmul
+from trpo_ts.autodiff.watched_modules import has_forward_of
 
 __all__ = ["ChainPass", "Link", "links_of", "weight_gradient"]
 
@@ -80,9 +81,9 @@ def links_of(sequential: nn.Sequential) -> list[Link] | None:
 
 
 def _is_plain(layer: nn.Module) -> bool:
-    """Whether nothing but the class's own forward pass happens when the layer is called."""
-    hooks = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return not hooks and "forward" not in vars(layer)  # libraries replace it on the instance
+    """Whether a call of the layer is torch's own forward pass on plain parameters, and nothing else."""
+    parameters = layer._parameters.values()
+    return has_forward_of(type(layer), layer) and all(p is None or type(p.data) is Tensor for p in parameters)
 
 
 class ChainPass:

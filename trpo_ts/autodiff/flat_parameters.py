@@ -52,18 +52,24 @@ class FlatParameters:
     def __init__(self, module: nn.Module, only: Iterable[nn.Parameter] | None = None) -> None:
         self._module = module
         chosen = None if only is None else set(map(id, only))
-        self._parameters = {
-            name: p for name, p in module.named_parameters() if p.requires_grad and (chosen is None or id(p) in chosen)
-        }
+        may_move = [
+            (name, p)
+            for name, p in module.named_parameters()
+            if p.requires_grad and (chosen is None or id(p) in chosen)
+        ]
+        # Two parameters may be one and the same memory, tied by way of ``.data``: they move together.
+        first_of: dict[object, str] = {}
+        names = {id(p): first_of.setdefault(_memory(p), name) for name, p in may_move}
+        self._parameters = {name: p for name, p in may_move if names[id(p)] == name}
         self.dtype, self.device = check_trainable(self._parameters.values())
-        names = {id(p): name for name, p in self._parameters.items()}
         # Where each parameter is looked up: more than one place where modules share it.
-        self._places: list[tuple[dict[str, Any], str, str]] = [
-            (submodule._parameters, key, names[id(p)])
+        self._places: list[tuple[dict[str, Any], str, str, nn.Parameter]] = [
+            (submodule._parameters, key, names[id(p)], p)
             for submodule in module.modules()
             for key, p in submodule._parameters.items()
-            if id(p) in names
+            if id(p) in names and p is not None
         ]
+        self._kinds = {name: type(p.data) for name, p in self._parameters.items() if type(p.data) is not Tensor}
 
     def read(self) -> Tensor:
         """Return a copy of the current parameters, shape ``(P,)``."""
@@ -72,11 +78,15 @@ class FlatParameters:
     def write(self, theta: Tensor) -> None:
         """Set the module's parameters to ``theta``, shape ``(P,)``."""
         with torch.no_grad():
-            torch._foreach_copy_(list(self._parameters.values()), list(self.unflatten(theta).values()))
+            parts = unflattened(theta, self._parameters)
+            torch._foreach_copy_(list(self._parameters.values()), list(parts.values()))
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
         """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
-        return unflattened(theta, self._parameters)
+        parts = unflattened(theta, self._parameters)
+        for name, kind in self._kinds.items():  # a subclass of Tensor may compute otherwise
+            parts[name] = parts[name].as_subclass(kind)
+        return parts
 
     @property
     def slices(self) -> dict[str, slice]:
@@ -96,10 +106,18 @@ class FlatParameters:
             output = self._module(*args)
         return Trace(theta, output, parts, layers)
 
+    def acting(self, *args: Any) -> Any:
+        """Evaluate the module as it is, with its own parameters, as acting does."""
+        return self._module(*args)
+
     def call(self, theta: Tensor, *args: Any) -> Any:
         """Evaluate the module on ``args`` with its trainable parameters replaced by ``theta``, shape ``(P,)``."""
         with self._substituted(self.unflatten(theta)):
             return self._module(*args)
+
+    def leaves_of(self, output: Tensor) -> list[Tensor]:
+        """Return the leaves with a gradient that a :meth:`call` with a constant ``theta`` reached all the same."""
+        return list(_leaves(output))
 
     def check_call(self, output: Tensor, network: str) -> None:
         """Check that the module reaches its parameters through its attributes alone.
@@ -124,13 +142,20 @@ class FlatParameters:
 
         ``torch.func.functional_call`` does the same in many times the time.
         """
-        for table, key, name in self._places:
+        for table, key, name, _ in self._places:
             table[key] = parts[name]
         try:
             yield
         finally:
-            for table, key, name in self._places:
-                table[key] = self._parameters[name]
+            for table, key, _, parameter in self._places:
+                table[key] = parameter
+
+
+def _memory(parameter: nn.Parameter) -> object:
+    """Return what two parameters have in common only if they are the same numbers in memory."""
+    if parameter.numel() == 0 or parameter.data_ptr() == 0:
+        return id(parameter)
+    return parameter.data_ptr(), parameter.shape, parameter.stride()
 
 
 def unflattened(theta: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:

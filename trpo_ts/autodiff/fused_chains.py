@@ -12,13 +12,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from trpo_ts.autodiff.chains import ChainPass, Link, links_of
+from trpo_ts.autodiff.watched_modules import EqualForward, has_forward_of
 
 __all__ = ["fused_chains", "linear_in_cotangents", "observed_chains"]
 
@@ -41,11 +41,11 @@ def fused_chains(*networks: nn.Module) -> Iterator[None]:
     with _replacing:
         for network in networks:
             for module in network.modules():
-                if type(module) is not nn.Sequential or "forward" in vars(module):
+                if type(module) is not nn.Sequential or not has_forward_of(nn.Sequential, module):
                     continue
                 links = links_of(module)
                 if links is not None:
-                    module.forward = partial(_forward, module, links)  # type: ignore[method-assign]
+                    module.forward = EqualForward(_forward, module, links)  # type: ignore[method-assign]
                     replaced.append(module)
     try:
         yield

@@ -133,9 +133,14 @@ class GaussNewton:
         return torch.finfo(self._parameters[0].dtype).eps
 
     def _agree(self, pushed: Sequence[Tensor], tangents: Sequence[Tensor], rounding: float) -> bool:
-        """Whether u^T (J v) = (J^T u)^T v up to rounding: an operation may drop its second derivative silently."""
+        """Whether u^T (J v) = (J^T u)^T v up to rounding.
+
+        An operation may drop its second derivative silently, or return NaN for it where the first is finite.
+        """
         cotangents, pulled_back = ([t.detach() for t in tensors] for tensors in (self._cotangents, self._pulled_back))
         left, right = _dot(cotangents, pushed), _dot(pulled_back, tangents)
+        if math.isfinite(right) and not math.isfinite(left):
+            return False
         tiny = torch.finfo(tangents[0].dtype).tiny
         if abs(left - right) <= rounding**0.5 * abs(left) and abs(left) > tiny:
             return True

@@ -14,6 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from trpo_ts.autodiff.chains import ChainPass
 from trpo_ts.autodiff.fused_chains import observed_chains
+from trpo_ts.autodiff.watched_modules import computes_as
 
 __all__ = ["LayerCall", "LayerRows", "layer_derivatives", "recorded_layers"]
 
@@ -35,6 +36,10 @@ class LayerRows:
     def of_samples(self, samples: Tensor) -> LayerRows:
         """Return some of the rows, given by their indices."""
         return LayerRows(self.name, self.inputs[samples], self.derivatives[samples])
+
+    def to(self, dtype: torch.dtype) -> LayerRows:
+        """Return the rows in another dtype."""
+        return LayerRows(self.name, self.inputs.to(dtype), self.derivatives.to(dtype))
 
 
 class LayerCall(Protocol):
@@ -117,15 +122,11 @@ def layer_derivatives(
 
 def _is_linear(module: nn.Module) -> bool:
     """Whether the output is the product with the weights: not so where the forward pass is another one."""
-    return isinstance(module, nn.Linear) and _has_forward_of(nn.Linear, module) and module.in_features > 0
+    return isinstance(module, nn.Linear) and computes_as(nn.Linear, module) and module.in_features > 0
 
 
 def _is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and _has_forward_of(nn.Conv2d, module)
-
-
-def _has_forward_of(kind: type[nn.Module], module: nn.Module) -> bool:
-    return type(module).forward is kind.forward and "forward" not in vars(module)
+    return isinstance(module, nn.Conv2d) and computes_as(nn.Conv2d, module)
 
 
 @contextmanager
@@ -138,7 +139,9 @@ def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
         if _is_linear(module) or (_is_convolution(module) and module.groups == 1)
     }
 
-    def record(layer: Any, args: tuple[Any, ...], output: Tensor) -> None:
+    def record(layer: Any, args: tuple[Any, ...], output: Any) -> None:
+        if not isinstance(output, Tensor):  # a hook of the user's made something else of it
+            return
         batched = output.dim() == 4 if isinstance(layer, nn.Conv2d) else True
         if args and output.requires_grad and batched:
             calls.append(_SingleCall(names[layer], layer, args[0].detach(), get_gradient_edge(output), output.shape))

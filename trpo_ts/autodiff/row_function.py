@@ -54,6 +54,10 @@ class RowFunction:
         """Return the module's output at ``theta``, shape ``(P,)``, for some rows."""
         return self.parameters.call(theta, *self._inputs_of(rows))
 
+    def acting(self, rows: Rows) -> Any:
+        """Return the module's output for some rows with its own parameters, as acting computes it."""
+        return self.parameters.acting(*self._inputs_of(rows))
+
     def trace(self, theta: Tensor, rows: Rows, *, record_layers: bool | None = None) -> Trace:
         """Return the module's output for some rows, with a graph that begins at the leaf ``theta``."""
         record = self.record_layers if record_layers is None else record_layers

@@ -198,7 +198,10 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None, place: Place | None) -> list[LayerRows]:
-    """Return the rows of the layers that may move, with the derivatives for one draw of signs."""
+    """Return the rows of the layers that may move, with the derivatives for one draw of signs.
+
+    They have the parameters' dtype, also where a layer computed in another one, as under autocast.
+    """
     pairs = [
         (output, cotangent)
         for output, cotangent in zip(metric.outputs, metric.root(_random_signs(metric.outputs, place)), strict=True)
@@ -210,7 +213,7 @@ def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None, plac
     derivatives = layer_derivatives(outputs, cotangents, trace.layers)
     calls = zip(trace.layers, derivatives, strict=True)
     rows = [r for call, derivative in calls for r in call.rows(derivative, samples)]
-    return [r for r in rows if f"{r.name}weight" in trace.parts]
+    return [r.to(trace.theta.dtype) for r in rows if f"{r.name}weight" in trace.parts]
 
 
 def _diagonal(others: dict[str, Tensor], metric: FisherMetric, *, whole: bool) -> dict[str, Tensor]:

@@ -96,7 +96,7 @@ class PolicyProblem:
     ) -> None:
         self.policy, self.theta_old = policy, theta_old
         self.act, self.adv, self.ent_coef = act, adv, ent_coef
-        self._behaviour, self._fisher_subsampling = behaviour, fisher_subsampling
+        self.behaviour, self._fisher_subsampling = behaviour, fisher_subsampling
         parts = zip(behaviour, policy.parts, strict=True)
         with torch.no_grad():
             self.logp_old = torch.cat([exact_log_prob(old, act[rows]) for old, rows in parts])
@@ -196,7 +196,7 @@ class PolicyProblem:
 
     def _terms(self, theta: Tensor) -> Iterator[tuple[Distribution, Tensor, Tensor]]:
         """Yield the policy, the terms of its objective and those of its divergence, for each part of the rows."""
-        for behaviour, rows in zip(self._behaviour, self.policy.parts, strict=True):
+        for behaviour, rows in zip(self.behaviour, self.policy.parts, strict=True):
             distribution = frozen(self.policy(theta, rows))
             logp = exact_log_prob(distribution, self.act[rows])
             yield distribution, self._objective_terms(distribution, logp, rows), kl_terms(behaviour, distribution)
@@ -206,7 +206,7 @@ class PolicyProblem:
         no_divergence = torch.zeros_like(self.logp_old)
         return self._mean(
             (policy, self._objective_terms(policy, self.logp_old[rows], rows), no_divergence[rows])
-            for policy, rows in zip(self._behaviour, self.policy.parts, strict=True)
+            for policy, rows in zip(self.behaviour, self.policy.parts, strict=True)
         )
 
     def _mean(self, parts: Iterable[tuple[Distribution, Tensor, Tensor]]) -> Evaluation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution, kl_divergence
 from torch.distributions.constraints import Constraint
@@ -75,13 +74,18 @@ def check_possible(distribution: Distribution, act: Tensor, first_row: int = 0) 
     :param first_row: the first action's row in the rollout.
     :raises ValueError: naming the first such action and its row.
     """
-    impossible = torch.isneginf(distribution.log_prob(act))
+    # Masks are often written with -1e8 or the like for minus infinity. No sampler draws what is this improbable.
+    impossible = distribution.log_prob(act) < _LEAST_LOG_PROB * max(1, act[0].numel())
     if bool(impossible.any()):
         row = int(impossible.int().argmax())
         raise ValueError(
             f"batch.act must be possible for the policy, got {act[row].tolist()!r} with probability 0 in row "
             f"{first_row + row}; nothing was updated: the action must be valid under the mask in its own observation"
         )
+
+
+_LEAST_LOG_PROB = -200.0
+"""For each component of an action; float32's smallest positive number has the logarithm -104."""
 
 
 def is_discrete(distribution: Distribution) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -11,7 +13,13 @@ from torch.distributions import Distribution
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
 
-__all__ = ["check_actions_possible", "check_distribution"]
+__all__ = ["check_actions_possible", "check_distribution", "unmoved_policy"]
+
+_ROWS = 32
+"""The rows of a check that is made once for a policy."""
+
+_FEW = 8
+"""The rows of one that is made in every update."""
 
 _LITTLE = 1e-4
 """A change of the parameters after which a distribution differs, so that its divergence can be tried."""
@@ -26,7 +34,7 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
         or a parameter that is reached other than as an attribute of its module; with the fix.
     """
     theta = policy.parameters.read()
-    rows = slice(0, min(2, len(act)))
+    rows = slice(0, min(_ROWS, len(act)))
     with torch.enable_grad():
         distribution = policy(theta, rows)
         if not isinstance(distribution, Distribution):
@@ -38,7 +46,66 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
     with torch.no_grad():
         moved = theta + _LITTLE * (1.0 + theta.abs())
         check_divergence(distribution, cast(Distribution, policy(moved, rows)))
+    _check_differentiable(policy, theta, rows, act)
+    _check_function(policy, theta, rows, act)
     return distribution
+
+
+def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
+    """Check that the gradient by way of the parameter vector can be taken."""
+    with torch.enable_grad():
+        leaf = theta.clone().requires_grad_(True)
+        logp = policy(leaf, rows).log_prob(act[rows]).sum()
+        try:
+            if logp.requires_grad:
+                torch.autograd.grad(logp, leaf, allow_unused=True)
+        except RuntimeError as error:
+            raise ValueError(f"policy must be differentiable by torch.autograd.grad, got: {error}") from error
+
+
+def _check_function(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
+    """Check that the policy is a function of its parameters and its observations, and acts as it is evaluated."""
+    with torch.no_grad():
+        generator = torch.get_rng_state()
+        first, again, acting = (
+            distribution.log_prob(act[rows])
+            for distribution in (policy(theta, rows), policy(theta, rows), policy.acting(rows))
+        )
+        if not _same(first, again) or not torch.equal(torch.get_rng_state(), generator):
+            raise ValueError(
+                "policy must be a function of its parameters and observations, got two different results, or random "
+                "numbers drawn, for the same observations: draw no random numbers in forward() in evaluation mode "
+                "(F.dropout needs training=self.training), and keep no state there"
+            )
+        if not _same(first, acting):
+            raise ValueError(
+                "policy must compute with its parameters as plain tensors, got another result when its parameters were "
+                "replaced by tensors of equal values: look for a Tensor subclass, or a cached copy of a parameter"
+            )
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    tolerance = torch.finfo(left.dtype).eps ** 0.5
+    return torch.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+@contextmanager
+def unmoved_policy(policy: RowFunction, act: Tensor) -> Iterator[None]:
+    """Check that what happens meanwhile does not move the policy: its outputs for a few rows stay as they are.
+
+    :raises ValueError: when they change.
+    """
+    rows = slice(0, min(_FEW, len(act)))
+    with torch.no_grad():
+        before = policy.acting(rows).log_prob(act[rows])
+    yield
+    with torch.no_grad():
+        after = policy.acting(rows).log_prob(act[rows])
+    if not _same(before, after):
+        raise ValueError(
+            "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
+            "of the critic that are not among its own modules; assign them as attributes of the policy's actor"
+        )
 
 
 def check_actions_possible(policy: RowFunction, act: Tensor) -> None:

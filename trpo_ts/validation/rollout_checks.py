@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from tianshou.data import Batch
 from torch import Tensor
+from torch.distributions import Distribution
 
-__all__ = ["check_finite"]
+from trpo_ts.rollout import Transitions, are_numbers
+from trpo_ts.validation.distribution_checks import is_discrete
+
+__all__ = ["check_finite", "check_recording", "check_sampled"]
 
 
 def check_finite(batch: Batch) -> None:
@@ -40,3 +45,64 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
         yield path, value
     elif isinstance(value, Tensor):
         yield path, value.detach().cpu().numpy()
+
+
+_FEWEST = 4
+"""So many rows must be wrong before the recording is: fewer tell nothing."""
+
+
+def check_recording(transitions: Transitions) -> None:
+    """Check that inside an episode a row's next observation is the next row's observation.
+
+    In a sound recording it is so in every row, and where observations are overwritten or rounded while they are stored
+    in none. Rows of other agents or environments between two rows are left out.
+
+    :raises ValueError: naming obs and obs_next, the rows, and the fix.
+    """
+    if not (are_numbers(transitions.obs) and are_numbers(transitions.obs_next)):
+        return
+    inside = transitions.consecutive & ~transitions.ends[:-1]
+    broken = inside & ~transitions.continues[:-1]
+    count = int(inside.sum())
+    if count >= _FEWEST and broken.sum() > 0.9 * count:
+        row = int(np.argmax(broken))
+        raise ValueError(
+            f"batch.obs must hold what batch.obs_next of the row before holds inside an episode, got another "
+            f"observation in {int(broken.sum())} of {count} rows, first in row {row + 1}; nothing was updated: let the "
+            "environment return new arrays in each reset() and step() (observation.copy()), of one dtype in "
+            "both, and give each worker its own environment"
+        )
+
+
+def check_sampled(behaviour: Distribution, act: Tensor) -> None:
+    """Check that continuous actions are not all the mode of the distribution that they were drawn from.
+
+    :param behaviour: the policy's distributions for some rows.
+    :param act: the actions of these rows, shape ``(n, ...)``.
+    :raises ValueError: when they are: nothing can be learned from a rollout that does not explore.
+    """
+    if len(act) < _FEWEST or is_discrete(behaviour):
+        return
+    try:
+        mode, std = behaviour.mode, behaviour.stddev
+    except (NotImplementedError, AttributeError):
+        return
+    if mode.shape != act.shape or std.shape != act.shape:
+        return
+    first = slice(0, _FEWEST)  # mostly these tell already
+    if _all_near(act[first], mode[first], std[first]) and _all_near(act, mode, std):
+        raise ValueError(
+            f"batch.act must be drawn from the policy, got its most probable action in all of {len(act)} rows; nothing "
+            "was updated: collect within `with policy_within_training_step(policy):`, or let the trainer do it"
+        )
+
+
+def _all_near(act: Tensor, mode: Tensor, std: Tensor) -> bool:
+    """Whether actions are the mode but for rounding, where rounding alone does not make samples equal to it."""
+    near = _CLOSE * std
+    tells = near > 4 * torch.finfo(act.dtype).eps * mode.abs()
+    return bool((tells & ((act.to(mode.dtype) - mode).abs() <= near)).all())
+
+
+_CLOSE = 1e-4
+"""In standard deviations: the rounding between acting and the update."""

@@ -1,16 +1,11 @@
-"""A thousand random trainings, many of which are disturbed: what breaks.
+"""What may disturb a random training: a failing environment, a damaged checkpoint, a kill, a full disk.
 
-python benchmarks/reliability.py            # all cases that results/reliability.json does not hold yet, and the table
-python benchmarks/reliability.py --table    # the table in docs/reliability.md only, from the committed results
-
-Each case is drawn from its number: spaces, networks, hyper-parameters, reward scale, environments (see
-reliability_cases.py). Half of them train undisturbed. In the others an environment fails, a checkpoint is damaged,
-the process is killed, or the disk is full.
+`run` draws a case from its number (see random_trainings.py) and returns what it counted. test_faults.py runs a few
+cases; reliability.py runs a thousand and writes the table in docs/reliability.md.
 """
 
 from __future__ import annotations
 
-import argparse
 import builtins
 import errno
 import multiprocessing
@@ -25,18 +20,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import common
 import numpy as np
 import torch
-from reliability_cases import Case, Fault, bits
+from random_trainings import Case, Fault, bits
 from tianshou.data.buffer.buffer_base import MalformedBufferError
 
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint
 from trpo_ts.checkpoints.checkpoint_files import read_file
-from trpo_ts.diagnostics import write_json
 
-CASES = 1000
-RESULTS = common.RESULTS / "reliability.json"
 COUNTS = {
     "updates": "updates",
     "kills": "kills",
@@ -237,39 +228,3 @@ def run(number: int) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder)
     return {**result, "seconds": round(time.perf_counter() - start, 3)}
-
-
-def table(results: list[dict[str, Any]]) -> str:
-    """Return the table of the counts per kind of disturbance."""
-    header = ["", *(kind.__name__.replace("_", " ") for kind, _ in KINDS), "all"]
-    groups = [[r for r in results if r["kind"] == kind.__name__] for kind, _ in KINDS] + [results]
-    rows = [["cases", *(f"{len(group):,}" for group in groups)]]
-    rows += [
-        [f"**{label}**" if name in MUST_BE_ZERO else label, *(f"{sum(r.get(name, 0) for r in g):,}" for g in groups)]
-        for name, label in COUNTS.items()
-    ]
-    return common.markdown_table(header, rows)
-
-
-def main() -> None:
-    """Run the cases that are missing, unless only the table is asked for."""
-    parser = argparse.ArgumentParser(description="A thousand random trainings, many of which are disturbed.")
-    parser.add_argument("--cases", type=int, default=CASES, help="how many cases there shall be")
-    parser.add_argument("--table", action="store_true", help="only write the table from the committed results")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    results: list[dict[str, Any]] = common.load("reliability")["cases"] if RESULTS.exists() else []
-    if not args.table:
-        done = {result["case"] for result in results}
-        for number in sorted(set(range(args.cases)) - done):
-            results.append(run(number))
-            write_json(RESULTS, {"environment": common.environment(), "cases": results})
-            if any(results[-1].get(name) for name in MUST_BE_ZERO) or number % 50 == 0:
-                print(results[-1], flush=True)
-    text = table(results)
-    common.write_between_markers(common.ROOT / "docs" / "reliability.md", "reliability", text)
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
