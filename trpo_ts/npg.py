@@ -35,7 +35,9 @@ from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
 from trpo_ts.transaction import undone_on_error
+from trpo_ts.turns import own_transitions
 from trpo_ts.uncompiled import original
+from trpo_ts.validation.memory_check import MemoryCheck
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
@@ -150,6 +152,7 @@ class NPG(ActorCriticWithState):
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
         self._check_policy = PolicyCheck()
+        self._check_memory = MemoryCheck()
         self._checked_fit: tuple[Any, ...] = ()
 
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
@@ -173,10 +176,12 @@ class NPG(ActorCriticWithState):
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
         with update_context(self), undone_on_error(self):
+            batch = own_transitions(batch, buffer, indices)
             check_finite(cast(Batch, batch))
             check_separate(self.policy, self.critic, self._critic_parameters())
             transitions = self._transitions(batch, buffer, indices)
             check_recording(transitions)
+            self._check_memory(self.policy, transitions, batch.get("policy", Batch()).get("hidden_state"))
             self._check_policy(
                 self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
             )
