@@ -5,13 +5,17 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH := .venv/.installed-bench
 
-.PHONY: demo test tianshou-tests bench lint types wheel clean
+.PHONY: demo test nightly tianshou-tests bench lint types wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+# All tests, the slow ones too, and the properties on ten times as many cases, other ones each time. About an hour.
+nightly: $(STAMP)
+	$(BIN)/python -m pytest --hypothesis-profile=nightly -m "slow or not slow"
 
 # Needs network, or a checkout of Tianshou 2.0.1: make tianshou-tests TIANSHOU=PATH
 tianshou-tests: $(STAMP)

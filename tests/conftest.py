@@ -1,6 +1,12 @@
 """Settings for all tests."""
 
 import torch
+from hypothesis import settings
 
 # The networks of the tests are small: more threads only wait for each other.
 torch.set_num_threads(1)
+
+# `make test` tries the same cases each time. `make nightly` draws new ones, ten times as many.
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
+settings.register_profile("nightly", derandomize=False, deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile("ci")

@@ -57,20 +57,32 @@ def test_bad_value_is_refused_by_name(name, value):
 
 
 @pytest.mark.parametrize(
-    "kwargs",
+    ("given", "kept"),
     [
-        {"gamma": 0, "gae_lambda": 1},
-        {"max_kl": np.float32(0.01), "max_backtracks": np.int64(3)},
-        {"optim_critic_iters": 0},
-        {"return_scaling": 1, "advantage_normalization": 0},
-        {"cg_damping": 0, "cg_tolerance": 0, "ent_coef": 0},
-        {"micro_batch_size": None},
-        {"micro_batch_size": 16},
-        {"fisher_subsampling": 1},
+        ({"gamma": 0, "gae_lambda": 1}, {"gamma": 0.0, "gae_lambda": 1.0}),
+        (
+            {"max_kl": np.float32(0.25), "max_backtracks": np.int64(3)},
+            {"max_kl": 0.25, "max_backtracks": 3},
+        ),
+        ({"optim_critic_iters": 0}, {"optim_critic_iters": 0}),
+        (
+            {"return_scaling": 1, "advantage_normalization": 0},
+            {"return_scaling": True, "advantage_normalization": False},
+        ),
+        (
+            {"cg_damping": 0, "cg_tolerance": 0, "ent_coef": 0},
+            {"cg_damping": 0.0, "cg_tolerance": 0.0, "ent_coef": 0.0},
+        ),
+        ({"micro_batch_size": None}, {"micro_batch_size": None}),
+        ({"micro_batch_size": np.uint8(16)}, {"micro_batch_size": 16}),
+        ({"fisher_subsampling": 1}, {"fisher_subsampling": 1.0}),
     ],
 )
-def test_values_at_the_ends_of_their_ranges_are_taken(kwargs):
-    build(**kwargs)
+def test_values_at_the_ends_of_their_ranges_are_kept_as_plain_numbers(given, kept):
+    algorithm = build(**given)
+    for name, value in kept.items():
+        found = getattr(algorithm, name)
+        assert (found, type(found)) == (value, type(value)), name
 
 
 def test_positional_arguments_are_refused():

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import tianshou.algorithm
+from repository import ROOT
 from tianshou.trainer import OnPolicyTrainerParams
 
 from trpo_ts import KFAC, TRPO, TRPOTrainingStats
 from trpo_ts.solver.outcomes import StepOutcome
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 TRPO_PAGE = ROOT / "docs" / "trpo.md"
 

@@ -1,20 +1,56 @@
-"""Imports point one way: mathematics <- trust-region step <- algorithms <- checkpoints, diagnostics, high-level API."""
+"""Imports point one way: distributions <- autodiff <- kfac <- solver <- algorithms <- checkpoints, high-level API."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"trpo_ts": "trpo_ts", "policies": "trpo_ts.policies", "critics": "trpo_ts.critics"}
 
+MATHEMATICS = {
+    "trpo_ts.distributions": ("trpo_ts.validation.parameter_values",),
+    "trpo_ts.autodiff": ("trpo_ts.distributions", "trpo_ts.validation.trainable_parameters"),
+    "trpo_ts.kfac": ("trpo_ts.autodiff", "trpo_ts.distributions", "trpo_ts.validation.parameter_values"),
+    "trpo_ts.solver": (
+        "trpo_ts.kfac",
+        "trpo_ts.autodiff",
+        "trpo_ts.distributions",
+        "trpo_ts.validation.parameter_values",
+        "trpo_ts.validation.distribution_checks",
+        "trpo_ts.validation.policy_function_checks",
+        "trpo_ts.validation.trainable_parameters",
+        "trpo_ts.runtime",
+    ),
+}
+"""What each package of the mathematics may import of ``trpo_ts`` beside itself."""
+
+ALGORITHMS = ("trpo_ts.npg", "trpo_ts.trpo", "trpo_ts.stats")
 ABOVE = ("trpo_ts.checkpoints", "trpo_ts.training")
+FORBIDDEN = {
+    **dict.fromkeys(MATHEMATICS, ("tianshou", "gymnasium", "numpy", "plotly")),
+    "trpo_ts.policies": (*ALGORITHMS, "trpo_ts.diagnostics"),
+    "trpo_ts.critics": (*ALGORITHMS, "trpo_ts.diagnostics"),
+    "trpo_ts.networks": (*ALGORITHMS, "trpo_ts.diagnostics", "trpo_ts.policies", "trpo_ts.critics"),
+    "trpo_ts.recurrent": (*ALGORITHMS, "trpo_ts.diagnostics", "trpo_ts.policies", "trpo_ts.critics"),
+    "trpo_ts.validation": (*ALGORITHMS, "trpo_ts.diagnostics", "trpo_ts.policies", "trpo_ts.critics"),
+    "trpo_ts.runtime": ("tianshou", "gymnasium", "plotly", *ALGORITHMS, "trpo_ts.diagnostics"),
+    "trpo_ts.envs": (*ALGORITHMS, "tianshou", "torch"),
+    "trpo_ts.diagnostics": (*ALGORITHMS, "torch"),
+}
+"""What a package may not import; others may not import the diagnostics."""
+
+MOST_LINES = 40
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for folder, package in FOLDERS.items():
@@ -27,43 +63,113 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text())
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, f"{module}: relative import"
             names |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
-def forbidden(module: str) -> tuple[str, ...]:
-    if module.startswith("trpo_ts.natural_gradient"):
-        return ("trpo_ts.", "tianshou", "gymnasium", "numpy", "plotly")
-    if module == "trpo_ts.trust_region":
-        return ("trpo_ts.npg", "trpo_ts.trpo", "trpo_ts.rollout", "trpo_ts.stats", "trpo_ts.diagnostics", "tianshou")
-    if module.startswith(("trpo_ts.policies", "trpo_ts.critics")):
-        return ("trpo_ts.npg", "trpo_ts.trpo", "trpo_ts.diagnostics", "trpo_ts.stats")
-    if module.startswith("trpo_ts.envs"):
-        return ("trpo_ts.npg", "trpo_ts.trpo", "tianshou", "torch")
-    if module.startswith("trpo_ts.diagnostics"):
-        return ("trpo_ts.npg", "trpo_ts.trpo", "torch")
-    return ("trpo_ts.diagnostics",)
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
-@pytest.mark.parametrize("module", sorted(modules()))
-def test_imports_point_one_way(module):
-    own_package = "trpo_ts.natural_gradient"
-    above = () if module.startswith(ABOVE) else ABOVE
-    for name in imports(modules()[module]):
-        assert not name.startswith(above), f"{module} imports {name}"
-        if module.startswith(own_package) and name.startswith((own_package, "trpo_ts.checks")):
-            continue  # the checks of values know nothing of the package
-        assert not name.startswith(forbidden(module)), f"{module} imports {name}"
-        if not module.startswith("trpo_ts.highlevel"):
-            assert not name.startswith("trpo_ts.highlevel"), f"{module} imports {name}"
+def package_of(module: str, packages: Iterable[str]) -> str | None:
+    return next((package for package in packages if is_in(module, package)), None)
+
+
+every_module = pytest.mark.parametrize("module", sorted(modules()))
+
+
+@every_module
+def test_imports_point_one_way(module: str):
+    forbidden = FORBIDDEN.get(package_of(module, FORBIDDEN), ("trpo_ts.diagnostics",))
+    if not any(is_in(module, package) for package in ABOVE):
+        forbidden += ABOVE
+    if not is_in(module, "trpo_ts.highlevel"):
+        forbidden += ("trpo_ts.highlevel",)
+    for name in imports(module):
+        assert not any(is_in(name, package) for package in forbidden), f"{module} imports {name}"
         assert name.split(".")[0] not in ("policies", "critics"), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", [m for m in sorted(modules()) if package_of(m, MATHEMATICS)])
+def test_the_mathematics_imports_what_is_below_it(module: str):
+    package = package_of(module, MATHEMATICS)
+    allowed = (package, *MATHEMATICS[package])
+    for name in imports(module):
+        if name.split(".")[0] == "trpo_ts":
+            assert any(is_in(name, other) for other in allowed), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("package", MATHEMATICS)
+def test_what_the_mathematics_imports_knows_no_tianshou_either(package: str):
+    todo = [module for module in modules() if is_in(module, package)]
+    reached = set(todo)
+    while todo:
+        following = (imports(todo.pop()) & modules().keys()) - reached - {"trpo_ts"}
+        reached |= following
+        todo += following
+    for module in reached:
+        for name in imports(module):
+            assert name.split(".")[0] not in ("tianshou", "gymnasium", "plotly"), f"{package} reaches {module}: {name}"
+
+
+def executed(module: str) -> set[str]:
+    """Return the modules that an import of ``module`` executes next: those it names, and the packages they are in."""
+    named = {name for name in imports(module) if name in modules()}
+    parents = {".".join(name.split(".")[:n]) for name in named for n in range(2, name.count(".") + 1)}
+    return {name for name in named | parents if name != "trpo_ts" and not is_in(module, name)}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " <- ".join((*path, module))
+        if module not in done:
+            for name in executed(module) & modules().keys():
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in sorted(modules()):
+        visit(module, ())
+
+
+def test_no_two_modules_have_one_name():
+    names = Counter(path.stem for path in modules().values() if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def functions(module: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [node for node in ast.walk(tree_of(module)) if isinstance(node, kinds)]
+
+
+@every_module
+def test_functions_fit_on_a_screen(module: str):
+    for function in functions(module):
+        statements = function.body[1:] if ast.get_docstring(function) is not None else function.body
+        lines = statements[-1].end_lineno - statements[0].lineno + 1 if statements else 0
+        assert lines <= MOST_LINES, f"{module}.{function.name} has {lines} lines"
+
+
+@every_module
+def test_what_is_public_has_a_docstring(module: str):
+    assert ast.get_docstring(tree_of(module)), module
+    for node in tree_of(module).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{module}.{node.name}"
 
 
 def test_every_package_is_listed_for_the_wheel():
@@ -73,10 +179,23 @@ def test_every_package_is_listed_for_the_wheel():
             assert f'"{module}"' in text, module
 
 
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("trpo_ts", {"torch", "tianshou", "plotly"}),
+        ("trpo_ts.distributions, trpo_ts.autodiff, trpo_ts.kfac, trpo_ts.solver", {"tianshou", "plotly"}),
+    ],
+    ids=["the package", "the mathematics"],
+)
+def test_an_import_loads_no_more_than_it_needs(modules: str, absent: set[str]):
+    code = f"import sys, {modules}; bad = {absent} & set(sys.modules); assert not bad, bad"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_import_needs_no_extra():
     """Importing the package loads none of the optional dependencies."""
     code = (
-        "import sys, trpo_ts, trpo_ts.policies, trpo_ts.critics; "
+        "import sys, trpo_ts.trpo, trpo_ts.policies, trpo_ts.critics; "
         "bad = {'mujoco', 'envpool', 'rliable', 'joblib', 'sb3_contrib', 'skrl'} & set(sys.modules); "
         "assert not bad, bad"
     )

@@ -2,6 +2,7 @@ r"""The policy :math:`\pi(\cdot|s)` as a map from observations to action distrib
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, cast
 
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
@@ -23,12 +24,15 @@ class ActionDistribution(nn.Module):
     r"""The policy as a map from observations to action distributions, :math:`s \mapsto \pi(\cdot|s)`.
 
     Tianshou's ``policy(batch)`` also draws an action; this does not, and leaves the random generators alone.
+
+    :param policy: the policy.
+    :param draws: whether its actor draws random numbers, which then has to be undone.
     """
 
-    def __init__(self, policy: ProbabilisticActorPolicy) -> None:
+    def __init__(self, policy: ProbabilisticActorPolicy, *, draws: bool = False) -> None:
         super().__init__()
         policy = original(policy)
-        self.policy = policy
+        self.policy, self._draws = policy, draws
         # A policy with a forward pass of its own, or with hooks, decides there what its distribution is.
         self._must_be_called = type(policy).forward is not _FORWARD or is_watched(policy)
 
@@ -40,5 +44,6 @@ class ActionDistribution(nn.Module):
         if self._must_be_called:
             with preserved_generators():
                 return cast(Distribution, self.policy(Batch(obs=obs, info=info), state).dist)
-        dist_input, _ = self.policy.actor(obs, state=state, info=info)
-        return self.policy.dist_fn(dist_input)
+        with preserved_generators() if self._draws else nullcontext():
+            dist_input, _ = self.policy.actor(obs, state=state, info=info)
+            return self.policy.dist_fn(dist_input)

@@ -228,7 +228,7 @@ class NPG(ActorCriticWithState):
     def _policy_of(self, rollout: Transitions) -> RowFunction:
         kfac = self.preconditioner
         return RowFunction(
-            ActionDistribution(self.policy),
+            ActionDistribution(self.policy, draws=self._check_policy.draws),
             rollout.policy_inputs,
             len(rollout),
             starts=rollout.starts,
@@ -247,6 +247,7 @@ class NPG(ActorCriticWithState):
 
     def _transitions(self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray) -> Transitions:
         dtype, device = check_trainable(self.policy.parameters())
+        check_real("cg_damping", self.cg_damping, 0.0, torch.finfo(dtype).max)
         transitions = Transitions.of_batch(batch, buffer, indices, actor=self.policy.actor, device=device, dtype=dtype)
         return transitions.with_sequences(policy_sequences(self.policy, batch.get("policy", Batch()), transitions.ends))
 

@@ -29,6 +29,7 @@ from trpo_ts.uncompiled import uncompiled
 
 __all__ = [
     "evaluation_mode",
+    "generator_positions",
     "preserved_generators",
     "restored_modes",
     "twice_differentiable",
@@ -61,6 +62,12 @@ def update_context(*networks: nn.Module) -> Iterator[None]:
         stack.enter_context(twice_differentiable(*networks))
         stack.enter_context(fused_chains(*networks))
         yield
+
+
+def generator_positions() -> tuple[bytes, bytes, int]:
+    """Return where the global random generators of torch and NumPy are."""
+    _, key, position, *_ = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), int(position)
 
 
 @contextmanager

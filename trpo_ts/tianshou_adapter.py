@@ -21,8 +21,9 @@ __all__ = ["OwnParameters", "as_batch", "rollout_of", "torch_optimizer"]
 
 
 class _RolloutBatch(Batch):
-    """A batch of Tianshou's that carries the :class:`Rollout` made of it."""
+    """A batch of Tianshou's that carries the :class:`Rollout` made of it, beside its keys."""
 
+    __slots__ = ("rollout",)  # a key would have to be sliced, split and counted as arrays are
     rollout: Rollout
 
 
@@ -30,7 +31,7 @@ def as_batch(batch: Batch, rollout: Rollout) -> BatchWithAdvantagesProtocol:
     """Return the batch with the fields that Tianshou documents (``v_s``, ``returns``, ``adv``), and the rollout."""
     carrier = _RolloutBatch(batch)
     carrier.v_s, carrier.returns, carrier.adv = rollout.values, rollout.returns, rollout.adv
-    carrier.__dict__["rollout"] = rollout  # a batch converts what is set as an attribute to an array
+    object.__setattr__(carrier, "rollout", rollout)  # a batch makes a key of what is set as an attribute
     return cast(BatchWithAdvantagesProtocol, carrier)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from properties import examples
 from torch import Tensor, nn
 from torch.distributions import (
     Bernoulli,
@@ -99,7 +100,7 @@ def divergence(before: nn.Module, after: nn.Module, obs: Any) -> float:
     double=st.booleans(),
     scale=st.sampled_from([1e-3, 1.0, 1e3]),
 )
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@examples(200, suppress_health_check=list(HealthCheck))
 def test_the_bound_holds_in_random_cases(kind, body, hidden, rows, seed, max_kl, micro, kfac, double, scale):
     dtype = torch.float64 if double else torch.float32
     with torch.random.fork_rng():

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from trpo_ts.autodiff.layer_calls import LayerCall, recorded_layers
 from trpo_ts.validation.trainable_parameters import check_trainable
 
-__all__ = ["FlatParameters", "Trace", "unflattened"]
+__all__ = ["FlatParameters", "Trace", "graph_nodes", "unflattened"]
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,6 @@ class FlatParameters:
         with self._substituted(self.unflatten(theta)):
             return self._module(*args)
 
-    def leaves_of(self, output: Tensor) -> list[Tensor]:
-        """Return the leaves with a gradient that a :meth:`call` with a constant ``theta`` reached all the same."""
-        return list(_leaves(output))
-
     def check_call(self, output: Tensor, network: str) -> None:
         """Check that the module reaches its parameters through its attributes alone.
 
@@ -166,12 +163,18 @@ def unflattened(theta: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _leaves(output: Tensor) -> Iterator[Tensor]:
     """Yield the leaves of a tensor's graph that take a gradient."""
-    nodes = [] if output.grad_fn is None else [output.grad_fn]
+    for node in graph_nodes(output):
+        if hasattr(node, "variable"):
+            yield node.variable
+
+
+def graph_nodes(output: Tensor) -> Iterator[Node]:
+    """Yield the nodes of a tensor's graph."""
+    nodes: list[Node] = [] if output.grad_fn is None else [output.grad_fn]
     seen = set(nodes)
     while nodes:
         node = nodes.pop()
-        if hasattr(node, "variable"):
-            yield node.variable
+        yield node
         following = {n for n, _ in node.next_functions if n is not None} - seen
         seen |= following
         nodes += following

@@ -15,6 +15,8 @@ class _RowBatch(Batch):
     """A batch whose rows are a batch of the same class."""
 
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, Tensor):  # an array takes a tensor of one index for a number
+            index = index.cpu().numpy()
         item = super().__getitem__(index)
         return item if isinstance(index, str) else type(self)(item)
 

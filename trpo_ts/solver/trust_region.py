@@ -16,7 +16,13 @@ from torch import Tensor
 
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.kfac.settings import KFAC
-from trpo_ts.solver.conjugate_gradient import Solution, SolveStatus, conjugate_gradient, stable_norm
+from trpo_ts.solver.conjugate_gradient import (
+    UNAIDED_TOLERANCE,
+    Solution,
+    SolveStatus,
+    conjugate_gradient,
+    stable_norm,
+)
 from trpo_ts.solver.line_search import backtracking_line_search
 from trpo_ts.solver.linear_operators import damped
 from trpo_ts.solver.outcomes import StepOutcome
@@ -50,12 +56,14 @@ class NaturalGradient:
     :param gradient: :math:`g`, shape ``(P,)``.
     :param solution: :math:`x` and how it was found; zero, without a product, where it was not sought.
     :param damping: :math:`c` of the system.
+    :param preconditioned: whether a preconditioner was asked for, so that the solution is meant to be close to exact.
     :param failure: why there is no usable direction, None where there is one.
     """
 
     gradient: Tensor
     solution: Solution
     damping: float
+    preconditioned: bool = False
     failure: StepOutcome | None = None
 
 
@@ -111,22 +119,25 @@ def natural_gradient(problem: PolicyProblem, model: Linearisation, solver: Solve
     g, c = model.gradient, solver.damping
     failure = _unusable(problem, g)
     if failure is not None:
-        return NaturalGradient(g, Solution(torch.zeros_like(g), 0, 0.0, 0.0, SolveStatus.CONVERGED), c, failure)
-    preconditioner = None
+        return NaturalGradient(g, Solution(torch.zeros_like(g), 0, 0.0, 0.0, SolveStatus.CONVERGED), c, failure=failure)
+    preconditioner, tolerance = None, solver.tolerance
     if solver.preconditioner is not None:
         preconditioner = solver.preconditioner.fit(
             problem.policy, model.theta, fisher_metric, damping=c, whole=model.trace
         )
+        if preconditioner is None:  # the tolerance is meant for one
+            tolerance = min(tolerance, UNAIDED_TOLERANCE)
     solution = conjugate_gradient(
         damped(model.fisher, c),
         g,
         max_iterations=solver.iterations,
-        tolerance=solver.tolerance,
+        tolerance=tolerance,
         preconditioner=preconditioner,
     )
     # A later direction of non-positive curvature leaves a usable solution from the earlier ones; the first does not.
     usable = math.isfinite(solution.curvature) and solution.curvature > 0.0
-    return NaturalGradient(g, solution, c, None if usable else StepOutcome.NON_POSITIVE_CURVATURE)
+    failure = None if usable else StepOutcome.NON_POSITIVE_CURVATURE
+    return NaturalGradient(g, solution, c, solver.preconditioner is not None, failure)
 
 
 def trust_region_step(
@@ -167,6 +178,7 @@ def trust_region_step(
         max_kl=max_kl,
         backtrack_coeff=backtrack_coeff,
         max_backtracks=max_backtracks,
+        aim_at_bound=direction.preconditioned,
     )
     if search.outcome is not StepOutcome.ACCEPTED:
         return PolicyStep(start, start, search.outcome, direction, backtracks=search.backtracks)

@@ -9,10 +9,14 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from torch import Tensor
 
 from trpo_ts.autodiff.row_function import RowFunction
-from trpo_ts.runtime import evaluation_mode
+from trpo_ts.runtime import evaluation_mode, preserved_generators
 from trpo_ts.solver.surrogate import entropy_terms
 from trpo_ts.validation.distribution_checks import is_discrete
-from trpo_ts.validation.policy_function_checks import check_actions_possible, check_distribution
+from trpo_ts.validation.policy_function_checks import (
+    check_actions_possible,
+    check_distribution,
+    draws_random_numbers,
+)
 
 __all__ = ["PolicyCheck"]
 
@@ -26,6 +30,8 @@ class PolicyCheck:
     def __init__(self) -> None:
         self._checked: tuple[Any, ...] = ()
         self._discrete = False
+        self.draws = False
+        """Whether the policy draws random numbers where it is evaluated."""
 
     def __call__(
         self,
@@ -48,7 +54,7 @@ class PolicyCheck:
         if self._checked == checked and not self._discrete:
             return
         function = function_of()
-        with evaluation_mode(policy):
+        with evaluation_mode(policy), preserved_generators():
             if self._checked != checked:
                 distribution = check_distribution(function, act)
                 if ent_coef and entropy_terms(distribution) is None:
@@ -57,6 +63,7 @@ class PolicyCheck:
                         "the distribution has no entropy in closed form"
                     )
                 self._discrete = is_discrete(distribution)
+                self.draws = draws_random_numbers(function)
                 self._checked = checked
             if self._discrete:
                 check_actions_possible(function, act)

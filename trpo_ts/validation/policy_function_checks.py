@@ -9,11 +9,14 @@ from typing import cast
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
+from torch.utils.checkpoint import CheckpointFunction
 
+from trpo_ts.autodiff.flat_parameters import graph_nodes
 from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.runtime import generator_positions
 from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
 
-__all__ = ["check_actions_possible", "check_distribution", "unmoved_policy"]
+__all__ = ["check_actions_possible", "check_distribution", "draws_random_numbers", "unmoved_policy"]
 
 _ROWS = 32
 """The rows of a check that is made once for a policy."""
@@ -34,7 +37,7 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
         or a parameter that is reached other than as an attribute of its module; with the fix.
     """
     theta = policy.parameters.read()
-    rows = slice(0, min(_ROWS, len(act)))
+    rows = _first_rows(policy, _ROWS)
     with torch.enable_grad():
         distribution = policy(theta, rows)
         if not isinstance(distribution, Distribution):
@@ -51,11 +54,22 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
     return distribution
 
 
+def _first_rows(policy: RowFunction, count: int) -> slice:
+    """Return at most ``count`` rows, no more than a pass may hold."""
+    return slice(0, min(count, policy.count, policy.micro_batch_size or count))
+
+
 def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
     """Check that the gradient by way of the parameter vector can be taken."""
     with torch.enable_grad():
         leaf = theta.clone().requires_grad_(True)
         logp = policy(leaf, rows).log_prob(act[rows]).sum()
+        # This node computes again in its backward pass, when the parameter vector is no longer in place.
+        if any(getattr(type(node), "_forward_cls", None) is CheckpointFunction for node in graph_nodes(logp)):
+            raise ValueError(
+                "policy must not use checkpoint(..., use_reentrant=True), whose gradients torch.autograd.grad cannot "
+                "take; set use_reentrant=False"
+            )
         try:
             if logp.requires_grad:
                 torch.autograd.grad(logp, leaf, allow_unused=True)
@@ -66,22 +80,37 @@ def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: 
 def _check_function(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
     """Check that the policy is a function of its parameters and its observations, and acts as it is evaluated."""
     with torch.no_grad():
-        generator = torch.get_rng_state()
         first, again, acting = (
             distribution.log_prob(act[rows])
             for distribution in (policy(theta, rows), policy(theta, rows), policy.acting(rows))
         )
-        if not _same(first, again) or not torch.equal(torch.get_rng_state(), generator):
+        if not _same(first, again):
             raise ValueError(
-                "policy must be a function of its parameters and observations, got two different results, or random "
-                "numbers drawn, for the same observations: draw no random numbers in forward() in evaluation mode "
-                "(F.dropout needs training=self.training), and keep no state there"
+                "policy must be a function of its parameters and observations, got two different results for the same "
+                "observations: draw no random numbers in forward() in evaluation mode (F.dropout needs "
+                "training=self.training), and keep no state there"
             )
         if not _same(first, acting):
             raise ValueError(
                 "policy must compute with its parameters as plain tensors, got another result when its parameters were "
                 "replaced by tensors of equal values: look for a Tensor subclass, or a cached copy of a parameter"
             )
+
+
+def draws_random_numbers(policy: RowFunction) -> bool:
+    """Whether evaluating the policy moves a random generator; one that another thread moves is looked at again."""
+    theta = policy.parameters.read()
+    rows = _first_rows(policy, _FEW)
+    for _ in range(_LOOKS):
+        before = generator_positions()
+        with torch.no_grad():
+            policy(theta, rows)
+        if generator_positions() == before:
+            return False
+    return True
+
+
+_LOOKS = 4
 
 
 def _same(left: Tensor, right: Tensor) -> bool:
@@ -95,7 +124,7 @@ def unmoved_policy(policy: RowFunction, act: Tensor) -> Iterator[None]:
 
     :raises ValueError: when they change.
     """
-    rows = slice(0, min(_FEW, len(act)))
+    rows = _first_rows(policy, _FEW)
     with torch.no_grad():
         before = policy.acting(rows).log_prob(act[rows])
     yield

@@ -13,9 +13,16 @@ __all__ = ["check_trainable"]
 def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, torch.device]:
     """Return the dtype and the device of those of a network's parameters that may move.
 
-    :raises ValueError: when there is none, they are not the same for all, or the dtype is not of full precision.
+    :raises ValueError: when there is none, they are not the same for all, the dtype is not of full precision, or a
+        parameter is expanded, so that it cannot be written.
     """
-    kinds = {(p.dtype, p.device) for p in parameters if p.requires_grad}
+    trainable = [p for p in parameters if p.requires_grad]
+    kinds = {(p.dtype, p.device) for p in trainable}
+    if any(size > 1 and stride == 0 for p in trainable for size, stride in zip(p.shape, p.stride(), strict=True)):
+        raise ValueError(
+            "the parameters of a network must each have memory of their own, got an expanded one; make it with "
+            "torch.nn.Parameter(tensor.expand(...).clone())"
+        )
     if not kinds:
         raise ValueError(
             "policy and critic must each have at least one trainable parameter, got none: every parameter has "

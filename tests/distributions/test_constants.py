@@ -1,0 +1,156 @@
+"""Distributions as constants in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from dense import CATEGORICAL, FAMILIES, NORMAL, UNKNOWN, Family, families
+from rollouts import ACT_DIM, BOX, OBS_DIM, OBSERVATIONS, Mlp, make_rollout, make_trpo, update
+from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
+from torch import Tensor, nn
+from torch.distributions import (
+    Bernoulli,
+    Beta,
+    Categorical,
+    Distribution,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
+
+from trpo_ts.distributions.constants import frozen
+
+
+class LowRankActor(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Mlp((OBS_DIM, 8, 3 * ACT_DIM))
+
+    def forward(self, obs: Any, state: Any = None, info: Any = None) -> Any:
+        return self.body(obs), state
+
+
+def low_rank(outputs: Tensor) -> Distribution:
+    mean, factor, diagonal = outputs.chunk(3, dim=-1)
+    return LowRankMultivariateNormal(mean, factor.unsqueeze(-1), F.softplus(diagonal) + 0.1)
+
+
+def test_a_family_that_computes_in_the_networks_precision():
+    torch.manual_seed(0)
+    policy = ProbabilisticActorPolicy(
+        actor=LowRankActor(),
+        dist_fn=low_rank,
+        action_space=BOX,
+        observation_space=OBSERVATIONS,
+        action_scaling=False,
+        action_bound_method=None,
+    )
+    assert update(make_trpo(policy), make_rollout(policy)).accepted == 1.0
+
+
+# --- frozen
+
+
+@families
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_frozen_is_the_same_distribution_as_a_constant_in_float64(family: Family, dtype: torch.dtype):
+    parts = tuple(part.to(dtype).requires_grad_(True) for part in family.parts(6))
+    distribution = family.build(*parts)
+    constant = frozen(distribution)
+    action = distribution.sample()
+    if dtype is torch.float32 and "beta" in family.name:
+        action = action.clamp(1e-3, 1 - 1e-3)
+    tolerance = {"rtol": 2e-5, "atol": 2e-5} if dtype is torch.float32 else {"rtol": 1e-12, "atol": 1e-13}
+    assert (constant.batch_shape, constant.event_shape) == (distribution.batch_shape, distribution.event_shape)
+    # The log-probability of a Bernoulli has the dtype of the action.
+    action_in_double = action.double() if action.is_floating_point() else action
+    for got, expected in [
+        (constant.log_prob(action_in_double), distribution.log_prob(action)),
+        (constant.entropy(), distribution.entropy()),
+    ]:
+        assert got.dtype is torch.float64
+        assert not got.requires_grad
+        torch.testing.assert_close(got, expected.detach().double(), **tolerance)
+    itself = kl_divergence(constant, frozen(distribution))
+    torch.testing.assert_close(itself, torch.zeros_like(itself), rtol=0, atol=1e-12)
+
+
+@families
+def test_divergence_of_frozen_distributions_is_the_literal_formula(family: Family):
+    old, new = family.parts(8, seed=1), family.parts(8, seed=2)
+    got = kl_divergence(frozen(family.build(*old)), frozen(family.build(*new)))
+    torch.testing.assert_close(got, family.kl(old, new), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("family", [NORMAL, CATEGORICAL], ids=str)
+def test_frozen_resolves_a_divergence_that_float32_does_not(family: Family):
+    old = tuple(part.float() for part in family.parts(64))
+    new = tuple(part + 1e-4 * torch.randn_like(part) for part in old)
+    literal = family.kl(tuple(p.double() for p in old), tuple(p.double() for p in new)).mean()
+    double = kl_divergence(frozen(family.build(*old)), frozen(family.build(*new))).mean()
+    assert double == pytest.approx(literal.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if "multivariate" not in f.name], ids=str)
+def test_frozen_does_not_follow_later_changes_of_the_network(family: Family):
+    parts = tuple(part.float() for part in family.parts(3))
+    constant = frozen(family.build(*parts))
+    before = constant.entropy().clone()
+    for part in parts:
+        part.mul_(0.5)
+    assert torch.equal(constant.entropy(), before)
+
+
+# --- literal numbers, so that no formula of this file is trusted alone
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kl"),
+    [
+        # log 2 + (1 + 1) / 8 - 1/2
+        (
+            Normal(torch.tensor(0.0), torch.tensor(1.0)),
+            Normal(torch.tensor(1.0), torch.tensor(2.0)),
+            0.4431471805599453,
+        ),
+        # 0.5 log(0.5 / 0.25) + 0.5 log(0.5 / 0.75)
+        (Categorical(torch.tensor([0.5, 0.5])), Categorical(torch.tensor([0.25, 0.75])), 0.14384103622589042),
+        # the same two outcomes
+        (Bernoulli(torch.tensor(0.5)), Bernoulli(torch.tensor(0.25)), 0.14384103622589042),
+        # uniform against 2 x: -log 2 - E[log x] = 1 - log 2
+        (Beta(torch.tensor(1.0), torch.tensor(1.0)), Beta(torch.tensor(2.0), torch.tensor(1.0)), 0.3068528194400547),
+        # in two dimensions with covariances I and 4 I: (2/4 - 2 + log 16) / 2
+        (
+            MultivariateNormal(torch.zeros(2), torch.eye(2)),
+            MultivariateNormal(torch.zeros(2), 4 * torch.eye(2)),
+            0.6362943611198906,
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_divergence_of_frozen_distributions_by_hand(old: Distribution, new: Distribution, kl: float):
+    assert kl_divergence(frozen(old), frozen(new)).item() == pytest.approx(kl, rel=1e-7)
+
+
+def test_an_unknown_distribution_freezes_to_itself():
+    for distribution in UNKNOWN[:2]:
+        assert frozen(distribution) is distribution
+    base = UNKNOWN[2].base_dist
+    assert frozen(UNKNOWN[2]).base_dist is base
+
+
+class _ShiftedNormal(Normal):
+    """A subclass that is another distribution: its mean lies one above ``loc``."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value - 1.0)
+
+
+def test_a_subclass_that_changes_the_density_keeps_it_when_frozen():
+    distribution = _ShiftedNormal(torch.zeros(3), torch.ones(3))
+    action = torch.tensor([1.0, 0.0, 2.0])
+    torch.testing.assert_close(frozen(distribution).log_prob(action).float(), distribution.log_prob(action))

@@ -1,0 +1,52 @@
+"""Networks, their traces and the models made of them."""
+
+from __future__ import annotations
+
+import torch
+from rollouts import OBS_DIM
+from torch import Tensor, nn
+
+from trpo_ts.autodiff.flat_parameters import FlatParameters
+from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric
+from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
+
+
+def traced(module: nn.Module, *args, metric_of=fisher_metric):
+    parameters = FlatParameters(module)
+    theta = parameters.read().requires_grad_(True)
+    trace = parameters.trace(theta, *args)
+    return parameters, theta, trace, metric_of(trace.output)
+
+
+def row_function(module: nn.Module, obs: Tensor, *others, **settings) -> RowFunction:
+    return RowFunction(module, lambda rows: (obs[rows], *others), len(obs), **settings)
+
+
+def identity_metric(output: Tensor) -> FisherMetric:
+    return FisherMetric((output,), tuple, tuple)
+
+
+def model_of(parameters, trace, metric, damping, inner_iterations=4) -> KroneckerPreconditioner:
+    return KroneckerPreconditioner(
+        kronecker_factors(trace, metric), parameters.slices, damping=damping, inner_iterations=inner_iterations
+    )
+
+
+def obs_of(rows: int, seed: int = 0) -> Tensor:
+    return torch.randn(rows, OBS_DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+class Convolutional(nn.Module):
+    """Two convolutions, one with padding and stride, and a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 3, 3, padding=1, stride=2)
+        self.second = nn.Conv2d(3, 2, 2)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        x = torch.tanh(self.second(torch.tanh(self.first(obs))))
+        return self.head(x.flatten(1))

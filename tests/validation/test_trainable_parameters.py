@@ -1,0 +1,46 @@
+"""The parameters that an update may move."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rollouts import make_actor_policy, make_rollout, make_trpo, update
+from torch import nn
+
+from trpo_ts.validation.trainable_parameters import check_trainable
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_with_the_fix(dtype):
+    policy = make_actor_policy()
+    buffer = make_rollout(policy)
+    policy.to(dtype)
+    with pytest.raises(ValueError, match=f"must be torch.float32 or torch.float64, got {dtype}.*\\.float\\(\\)"):
+        update(make_trpo(policy), buffer)
+
+
+def parameter(dtype: torch.dtype = torch.float32) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(2, dtype=dtype))
+
+
+def test_dtype_and_device_are_those_of_the_parameters_that_may_move():
+    frozen = nn.Parameter(torch.zeros(2, dtype=torch.float16), requires_grad=False)
+    assert check_trainable([frozen, parameter(torch.float64)]) == (torch.float64, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ([], "must each have at least one trainable parameter"),
+        ([nn.Parameter(torch.zeros(2), requires_grad=False)], "unfreeze those that shall learn"),
+        (
+            [parameter(), parameter(torch.float64)],
+            r"one dtype and one device, got \['torch.float32 on cpu', 'torch.float64 on cpu'\]",
+        ),
+        ([nn.Parameter(torch.zeros(1).expand(3))], r"must each have memory of their own, got an expanded one"),
+    ],
+    ids=["none", "all frozen", "two dtypes", "expanded"],
+)
+def test_parameters_that_cannot_be_moved_together_are_refused(parameters: list[nn.Parameter], match: str):
+    with pytest.raises(ValueError, match=match):
+        check_trainable(parameters)
