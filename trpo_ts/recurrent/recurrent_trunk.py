@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -94,12 +94,15 @@ def make_recurrent_trunk(
     hidden_size: int,
     encoder_sizes: Sequence[int],
     activation: type[nn.Module],
+    *,
+    make_encoder: Callable[..., ModuleWithVectorOutput] = make_trunk,
 ) -> RecurrentTrunk:
     """Return a new trunk; see :func:`trpo_ts.policies.make_recurrent_policy`.
 
+    :param make_encoder: makes the encoder of a space, from widths and an activation.
     :raises ValueError: for a space or a value that is not supported, with what to do about it.
     """
     if len(encoder_sizes) == 0:
         raise ValueError(f"encoder_sizes must be a sequence of at least one width, got {encoder_sizes!r}; say (64,)")
-    encoder = make_trunk(observation_space, encoder_sizes, activation)
+    encoder = make_encoder(observation_space, encoder_sizes, activation)
     return RecurrentTrunk(encoder, make_cell(cell, encoder.get_output_dim(), hidden_size))

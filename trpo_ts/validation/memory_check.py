@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
@@ -67,7 +67,7 @@ def _reads(policy: ProbabilisticActorPolicy, transitions: Transitions, state: An
 
     def logp(state: Any) -> Tensor:
         obs, info, _ = transitions.policy_inputs(rows)  # each pass gets its own copy
-        return distribution(obs, info, state).log_prob(act[rows])
+        return cast(Tensor, distribution(obs, info, state).log_prob(act[rows]))
 
     with torch.no_grad(), evaluation_mode(policy), preserved_generators():
         without = logp(None)
