@@ -69,10 +69,8 @@ def test_each_agent_stays_within_its_trust_region() -> None:
 
 
 def mean_kl_over(old: Any, new: Any, obs: Any) -> float:
-    logits = []
     with torch.no_grad():
-        for policy in (old, new):
-            logits.append(policy.actor(obs)[0].double().log_softmax(dim=1))
+        logits = [policy.actor(obs)[0].double().log_softmax(dim=1) for policy in (old, new)]
     p = logits[0].exp()
     return float(torch.where(p > 0, p * (logits[0] - logits[1]), 0.0).sum(dim=1).mean())
 
@@ -83,7 +81,6 @@ def test_both_players_of_tic_tac_toe_learn() -> None:
     Where a loss, which stands in the other's row, is not seen, neither of them learns.
     """
     torch.manual_seed(0)
-    np.random.seed(0)
     algorithm, collector = training(TicTacToe, [player(), player()])
     for _ in range(15):
         step(algorithm, collector)
