@@ -15,9 +15,11 @@ from tianshou.utils.net.common import ActionReprNet, ModuleWithVectorOutput
 from torch import Tensor, nn
 
 from trpo_ts.networks import make_trunk
+from trpo_ts.networks.entries import entry
 from trpo_ts.policies.factory import make_policy
 from trpo_ts.policies.masked import make_unmasked_trunk
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk, make_recurrent_trunk
+from trpo_ts.validation.argument_names import NETWORK_NAMES, explained
 
 __all__ = ["RecurrentActor", "make_recurrent_policy"]
 
@@ -42,11 +44,12 @@ class RecurrentActor(ActionReprNet[dict[str, Tensor]]):
         """Return the head's output and the state to hand back; see :meth:`RecurrentTrunk.forward`."""
         features, state = self.trunk(obs, state)
         if self.mask_key is not None:
-            features = Batch({FEATURES: features, self.mask_key: obs[self.mask_key]})
+            features = Batch({FEATURES: features, self.mask_key: entry(obs, self.mask_key)})
         output, _ = self.head(features, state=None, info=info)
         return output, state
 
 
+@explained(NETWORK_NAMES)
 def make_recurrent_policy(
     observation_space: gym.Space[object],
     action_space: gym.Space[object],
