@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trpo_ts.critics.value_network import make_critic
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk, make_recurrent_trunk
 from trpo_ts.recurrent.sequences import SequencedObs
+from trpo_ts.validation.argument_names import NETWORK_NAMES, explained
 
 __all__ = ["RecurrentCritic", "make_recurrent_critic"]
 
@@ -84,6 +85,7 @@ class RecurrentCritic(nn.Module):
         self._kept = dict(state)
 
 
+@explained(NETWORK_NAMES)
 def make_recurrent_critic(
     observation_space: gym.Space[object],
     *,

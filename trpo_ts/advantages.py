@@ -40,6 +40,8 @@ def generalised_advantages(
     :param gamma: the discount factor.
     :param gae_lambda: :math:`\lambda`.
     """
+    # Tianshou's own mask is that of the buffer's row, which for one of several agents need not be where it ended.
+    next_values = next_values * ~batch.terminated
     _, advantages = OnPolicyAlgorithm.compute_episodic_return(
         batch, buffer, indices, next_values, values, gamma=gamma, gae_lambda=gae_lambda
     )

@@ -22,7 +22,7 @@ from trpo_ts.advantages import generalised_advantages, normalised
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
-from trpo_ts.critics.optimizer_fit import OptimizerFit
+from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.recurrent.replay import policy_sequences
 from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
@@ -35,11 +35,19 @@ from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
 from trpo_ts.transaction import undone_on_error
+from trpo_ts.turns import own_transitions
+from trpo_ts.validation.argument_names import ALGORITHM_NAMES, explained
+from trpo_ts.validation.collecting_checks import warn_of_collecting
+from trpo_ts.validation.learner_parts import check_parts
+from trpo_ts.validation.memory_check import MemoryCheck
+from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
 from trpo_ts.validation.policy_function_checks import unmoved_policy
+from trpo_ts.validation.recorded_shapes import check_stacking, with_scalar_rewards
 from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
+from trpo_ts.validation.shape_errors import named_shapes
 from trpo_ts.validation.trainable_parameters import check_trainable
 
 __all__ = ["NPG"]
@@ -96,6 +104,7 @@ class NPG(ActorCriticWithState):
     :raises ValueError: for a value outside its range, naming the parameter, the range and the value.
     """
 
+    @explained(ALGORITHM_NAMES)
     def __init__(
         self,
         *,
@@ -118,11 +127,9 @@ class NPG(ActorCriticWithState):
         critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
-        check_instance("policy", policy, ProbabilisticActorPolicy, "build one with trpo_ts.policies.make_policy")
-        check_instance("critic", critic, nn.Module, "build one with trpo_ts.critics.make_critic")
+        check_parts(policy=policy, critic=critic, optim=optim)
         if critic_fit is not None:
             check_instance("critic_fit", critic_fit, CriticFit, "for example trpo_ts.critics.GaussNewtonFit()")
-        check_instance("optim", optim, OptimizerFactory, "for example tianshou's AdamOptimizerFactory(lr=1e-3)")
         super().__init__(
             policy=policy,
             critic=critic,
@@ -145,11 +152,15 @@ class NPG(ActorCriticWithState):
         self.fisher_subsampling = check_real("fisher_subsampling", fisher_subsampling, 0.0, 1.0, low_open=True)
         self.ent_coef = check_real("ent_coef", ent_coef, 0.0)
         self.critic_fit = critic_fit
+        if critic_fit is None or isinstance(critic_fit, OptimizerFit | MinibatchFit):
+            check_steps(torch_optimizer(self.optim))
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
         self._check_policy = PolicyCheck()
+        self._check_memory = MemoryCheck()
         self._checked_fit: tuple[Any, ...] = ()
+        warn_of_collecting(policy)
 
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
         """Update policy and critic from the whole buffer, as Tianshou's on-policy trainer calls it.
@@ -172,13 +183,17 @@ class NPG(ActorCriticWithState):
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
         with update_context(self), undone_on_error(self):
+            batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
             check_separate(self.policy, self.critic, self._critic_parameters())
             transitions = self._transitions(batch, buffer, indices)
+            check_stacking(buffer)
             check_recording(transitions)
-            self._check_policy(
-                self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
-            )
+            self._check_memory(self.policy, transitions, batch.get("policy", Batch()).get("hidden_state"))
+            with named_shapes("policy", self.policy, batch.obs):
+                self._check_policy(
+                    self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
+                )
             return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]
@@ -253,7 +268,8 @@ class NPG(ActorCriticWithState):
         self, transitions: Transitions, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> Rollout:
         """Estimate advantages and returns, and update the statistics of returns."""
-        critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
+        with named_shapes("critic", self.critic, batch.obs):
+            critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
         self._check_fit(critic_obs, values)
         unit = self._return_unit()  # that of the targets which the critic was last fitted to
         in_rewards = values.cpu().numpy() * unit
