@@ -37,7 +37,10 @@ class RecurrentCritic(nn.Module):
         self._kept: dict[str, Tensor] = {}
 
     def forward(self, obs: Any) -> Tensor:
-        """Return values ``(n, 1)`` of :class:`trpo_ts.sequences.SequencedObs`, or of first observations of episodes."""
+        """Return values ``(n, 1)``.
+
+        :param obs: :class:`trpo_ts.recurrent.sequences.SequencedObs`, or first observations of episodes.
+        """
         if isinstance(obs, SequencedObs):
             features, _ = self.trunk(obs.obs, obs.sequences)
         else:

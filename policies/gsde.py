@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.distributions import Independent
 from trpo_ts.distributions.samplers import CorrelatedNormal
 from trpo_ts.networks.heads import HEAD_GAIN
 from trpo_ts.networks.orthogonal_layers import orthogonal_linear
+from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["StateDependentExploration"]
 
@@ -27,6 +29,8 @@ class StateDependentExploration(nn.Module):
 
     Actions are sampled by the left side with one :math:`E` for ``noise_steps`` steps of each environment, so that
     exploration is smooth; densities are those of the right side, the marginal.
+
+    The noise that is held is part of ``state_dict()``: a resumed run goes on with it.
 
     It differs from the paper in two points. :math:`z` is the features and a constant 1, scaled to unit length, so
     that the standard deviation starts at ``initial_std`` everywhere and vanishes nowhere. And gradients flow through
@@ -56,6 +60,26 @@ class StateDependentExploration(nn.Module):
         scale = (z.square() @ (2.0 * self.log_std).exp()).sqrt().view(shape)
         deviation = partial(self._deviation, z.detach())
         return Independent(CorrelatedNormal(loc, scale, deviation), len(self._action_shape))
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the noise that is held, and for how many samples it has been, as part of ``state_dict()``."""
+        return {"noise": self._noise, "age": self._age}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Set what :meth:`get_extra_state` returned.
+
+        :raises ValueError: for noise of another shape, and an age that is none.
+        """
+        noise, age = state["noise"], state["age"]
+        shape = tuple(self.log_std.shape)
+        if not isinstance(noise, Tensor) or noise.ndim != 3 or noise.shape[1:] != shape:
+            raise ValueError(f"noise must be a tensor of shape {shape} for each environment")
+        self._noise, self._age = noise.clone(), check_integer("age", age, 0)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # States of earlier versions hold no noise: it is drawn anew.
+        state_dict.setdefault(f"{prefix}_extra_state", {"noise": torch.empty(0, *self.log_std.shape), "age": 0})
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _deviation(self, z: Tensor) -> Tensor:
         """Return E^T z with a noise matrix of its own for each row, drawn anew when it has been held long enough."""

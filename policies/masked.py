@@ -92,7 +92,7 @@ class MaskedActor(ActionReprNet[Any]):
 
     :param actor: the actor without a mask.
     :param mask_key: the observation's key of the mask, shape ``(N, logits)`` when flattened; 0 is invalid.
-    :param means: how many outputs before the logits are none.
+    :param means: the number of leading outputs that are means.
     """
 
     def __init__(self, actor: nn.Module, mask_key: str, means: int) -> None:

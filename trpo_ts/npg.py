@@ -25,7 +25,7 @@ from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.recurrent.replay import policy_sequences
-from trpo_ts.returns import explained_variance, including, return_unit
+from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
 from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver.problem import Point, PolicyProblem
@@ -90,7 +90,8 @@ class NPG(ActorCriticWithState):
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. Lower follows
         the rollout more closely, and its noise too.
     :param preconditioner: ``KFAC()`` needs one product where plain conjugate gradient (None) needs about ten
-        (``docs/benchmarks.md``). The system that is solved and the line search stay the same. For solutions that are
+        (``docs/benchmarks.md``). With None, set ``cg_tolerance=0`` too: its default is meant for K-FAC. The system that
+        is solved stays the same; with ``KFAC()`` a full step just above ``max_kl`` is cut to it. For solutions that are
         exact for the rollout, noise included, take ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
@@ -198,9 +199,11 @@ class NPG(ActorCriticWithState):
     def _update_with_batch(  # type: ignore[override]
         self, batch: BatchWithAdvantagesProtocol, batch_size: int | None, repeat: int
     ) -> NPGTrainingStats:
-        r"""Take the policy's steps and fit the critic (arXiv:1502.05477, algorithm 1 with appendix C).
+        r"""Take the policy's steps and fit the critic (arXiv:1502.05477, section 6 and appendix C).
 
-        A step that was not accepted is not tried again: the problem has not changed. The critic gets all its fits.
+        :meth:`_preprocess_batch` has computed :math:`V`, :math:`A` and :math:`R` of the rollout before, in
+        :meth:`_rollout`. A step that was not accepted is not tried again: the problem has not changed. The critic gets
+        all its fits.
         """
         rollout = rollout_of(batch)
         steps: list[PolicyStep] = []
@@ -212,8 +215,10 @@ class NPG(ActorCriticWithState):
             check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
-                    x = natural_gradient(problem, problem.linearise(point), self._solver)  # (F + cI) x = g
-                    step = self._policy_step(problem, point, x)  # theta + alpha x, for TRPO with KL <= delta
+                    model = problem.linearise(point)  # g, and v -> F v
+                    direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
+                    del model  # its graph would stay in memory while the critic is fitted
+                    step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
                     policy.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
@@ -267,15 +272,17 @@ class NPG(ActorCriticWithState):
             critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
         self._check_fit(critic_obs, values)
         unit = self._return_unit()  # that of the targets which the critic was last fitted to
-        advantages, returns = generalised_advantages(
+        in_rewards = values.cpu().numpy() * unit
+        advantages = generalised_advantages(
             batch,
             buffer,
             indices,
-            values=values.cpu().numpy() * unit,
+            values=in_rewards,
             next_values=next_values.cpu().numpy() * unit,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
+        returns = lambda_returns(advantages, in_rewards)
         if self.return_scaling:
             self.ret_rms = including(self.ret_rms, returns)
         new_unit = self._return_unit()

@@ -6,11 +6,19 @@ That is plain numbers and tensors, the statistics of returns among them.
 from __future__ import annotations
 
 import copy
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from tianshou.algorithm.algorithm_base import TrainingStats
 from tianshou.algorithm.modelfree.a2c import ActorCriticOnPolicyAlgorithm
+from tianshou.data import ReplayBuffer
+from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
+
+from trpo_ts.optimizer_state import check_moments, of_own_parameters
+from trpo_ts.tianshou_adapter import torch_optimizer
+from trpo_ts.whole_rollouts import WholeRolloutTrainer, check_not_overwritten
 
 __all__ = ["ActorCriticWithState", "plain"]
 
@@ -55,38 +63,83 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Load a state of this class, or a plain Tianshou NPG's or TRPO's, and leave ``state_dict`` untouched.
 
-        A plain Tianshou state has no return statistics and no schedule: the present ones stay.
+        A plain Tianshou state has no return statistics and no schedule: the present ones stay. Its optimiser has also
+        the parameters that the critic shares with the policy; their moments are left out.
 
-        :raises ValueError: when the optimisers' states are missing.
+        :raises ValueError: when the optimisers' states are missing or do not fit, and for ``assign``.
         :raises RuntimeError: when parameters are missing, unexpected or of another shape.
         """
+        if assign:
+            raise ValueError(
+                "assign must be False, got True: the optimiser would go on with the parameters that are replaced, "
+                "and the updates would change the tensors in state_dict; load with load_state_dict(state_dict)"
+            )
         if self._STATE_DICT_KEY_OPTIMIZERS not in state_dict:
             raise ValueError(
                 f"state_dict must hold {self._STATE_DICT_KEY_OPTIMIZERS!r}, got the keys {list(state_dict)[:5]}...; "
                 "save algorithm.state_dict(), not the policy's"
             )
-        before = copy.deepcopy(self.state_dict())
-        # The optimiser would otherwise keep updating the caller's own moment tensors.
-        state = {
-            **state_dict,
-            self._STATE_DICT_KEY_OPTIMIZERS: copy.deepcopy(state_dict[self._STATE_DICT_KEY_OPTIMIZERS]),
-        }
+        state = _with_versions_of(state_dict, state_dict)
+        state[self._STATE_DICT_KEY_OPTIMIZERS] = self._fitting(state_dict[self._STATE_DICT_KEY_OPTIMIZERS])
         state.setdefault("_extra_state", self.get_extra_state())
+        before = copy.deepcopy(self.state_dict())
         try:
-            return super().load_state_dict(state, strict=strict, assign=assign)
+            return super().load_state_dict(state, strict=strict)
         except Exception:
             super().load_state_dict(before)  # a failed load leaves the algorithm as it was
             raise
 
+    def _fitting(self, states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return copies of optimisers' states, for the parameters that the optimisers here have.
+
+        The optimisers would otherwise keep updating the caller's own moment tensors.
+        """
+        if len(states) != len(self._optimizers):
+            raise ValueError(f"state_dict must hold {len(self._optimizers)} optimiser(s), got {len(states)}")
+        fitting = []
+        for optimizer, state in zip(self._optimizers, states, strict=True):
+            own = [p for group in torch_optimizer(optimizer).param_groups for p in group["params"]]
+            state = of_own_parameters(copy.deepcopy(state), list(self.critic.parameters()), own)
+            check_moments(state, own)
+            fitting.append(state)
+        return fitting
+
+    def create_trainer(self, params: OnPolicyTrainerParams) -> OnPolicyTrainer:
+        """Return Tianshou's trainer, which refuses a buffer that does not hold a whole rollout.
+
+        :raises ValueError: when ``params.training_collector.buffer`` is smaller than a collect.
+        """
+        return WholeRolloutTrainer(self, params)
+
+    def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
+        """Update as Tianshou does.
+
+        :raises ValueError: for a buffer in which transitions have been overwritten, before anything is changed.
+        """
+        if buffer is not None:
+            check_not_overwritten(buffer)
+        return super().update(buffer, batch_size, repeat)
+
+
+def _with_versions_of(state_dict: Mapping[str, Any], items: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Return items with the versions of modules, which torch hangs onto a state dict beside its own."""
+    state = OrderedDict(items)
+    if hasattr(state_dict, "_metadata"):
+        vars(state)["_metadata"] = state_dict._metadata
+    return state
+
 
 def plain(value: Any) -> Any:
-    """Return nested dicts and sequences with NumPy numbers made Python's; tensors stay.
+    """Return nested dicts and sequences with NumPy numbers made Python's; tensors and the types of dicts stay.
 
     A learning-rate schedule of Tianshou's turns the optimiser's rate into a ``np.float64``, which the safe
     loader of torch refuses.
     """
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        items = {key: plain(item) for key, item in value.items()}
+        if isinstance(value, Counter):  # of the milestones of a schedule
+            return Counter(items)
+        return _with_versions_of(value, items) if isinstance(value, OrderedDict) else items
     if isinstance(value, list | tuple):
         return type(value)(plain(item) for item in value)
     return value.item() if isinstance(value, np.generic) else value

@@ -203,7 +203,7 @@ def test_a_write_that_the_kernel_cuts_short_leaves_the_old_checkpoint(tmp_path):
 
 
 def test_a_run_removes_what_a_killed_write_left(tmp_path):
-    stale = tmp_path / ".update_000001.ckpt.0123.tmp"
+    stale = tmp_path / f".update_000001.ckpt.{'0123' * 8}.tmp"
     stale.write_bytes(b"half")
     algorithm, params = make_run(tests=False)
     ResumableTrainer(algorithm, params, tmp_path).reset()

@@ -58,7 +58,7 @@ def make_run(
         return_scaling=True,
     )
     defaults = {
-        "training_collector": Collector[CollectStats](algorithm, training_envs, VectorReplayBuffer(ROLLOUT, ENVS)),
+        "training_collector": Collector[CollectStats](algorithm, training_envs, VectorReplayBuffer(2048, ENVS)),
         "test_collector": Collector[CollectStats](algorithm, test_envs) if tests else None,
         "test_step_num_episodes": 2,
         "max_epochs": EPOCHS,

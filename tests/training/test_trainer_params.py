@@ -42,7 +42,7 @@ def test_a_test_seed_plays_the_same_episodes_each_time_and_acts_on_their_observa
 
 def acted_on_raw(run, positions):
     velocities = [worker.env.unwrapped._v for worker in run.test_collector.env.venv.workers]
-    return np.array([positions, velocities], np.float32).T
+    return np.array([positions, velocities], np.float32).T.copy()
 
 
 @pytest.mark.parametrize(

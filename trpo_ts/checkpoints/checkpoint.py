@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from tianshou.trainer import OnPolicyTrainer
 from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
 from trpo_ts.checkpoints.collector_state import (
     check_collector_state,
+    check_observation_statistics,
     collector_state,
     observation_statistics,
     set_collector_state,
     set_observation_statistics,
 )
-from trpo_ts.checkpoints.generators import generator_states, set_generator_states
+from trpo_ts.checkpoints.generators import check_generator_states, generator_states, set_generator_states
+from trpo_ts.checkpoints.logger_state import check_logger_state, logger_state, set_logger_state
 from trpo_ts.checkpoints.packing import pack, unpack
-from trpo_ts.checkpoints.progress import progress_of, set_progress
+from trpo_ts.checkpoints.progress import check_progress, progress_of, set_progress
 
 __all__ = ["learner_state", "load_checkpoint", "save_checkpoint"]
 
@@ -61,6 +64,7 @@ def load_checkpoint(
     algorithm: OnPolicyAlgorithm[Any],
     envs: BaseVectorEnv | None = None,
     trainer: OnPolicyTrainer | None = None,
+    ignore_observation_statistics: bool = False,
 ) -> dict[str, Any]:
     """Set all that is given to what it was when :func:`save_checkpoint` wrote the file; no code in it is run.
 
@@ -73,8 +77,12 @@ def load_checkpoint(
     :param envs: environments whose ``VectorEnvNormObs`` gets the observation statistics; None takes those of the
         trainer, if there is one.
     :param trainer: a trainer with collectors as those that were saved; its run continues in this process.
-    :return: what the trainer itself does not hold: ``steps_in_epoch``; empty without a trainer.
-    :raises ValueError: when the file is damaged, no checkpoint, too new, or does not fit; all is as it was.
+    :param ignore_observation_statistics: whether the statistics in the file are left out. The networks were trained on
+        observations that were normalised by them.
+    :return: what the trainer itself does not hold: ``steps_in_epoch``, and ``new_episodes``, which says of each
+        collector that begins new ones why it does; empty without a trainer.
+    :raises ValueError: when the file is damaged, no checkpoint, too new, or does not fit, and when it has observation
+        statistics and there are no environments for them; all is as it was.
     :raises OSError: when the file cannot be read.
     """
     name, state = os.fspath(path), read_file(path)
@@ -83,23 +91,33 @@ def load_checkpoint(
     if trainer is not None and "run" not in state:
         raise ValueError(f"{name} holds a learner and no run to resume; load it without trainer")
     envs = _environments(envs, trainer)
+    if envs is None and state["observation_statistics"] and not ignore_observation_statistics:
+        raise ValueError(
+            f"envs must be given, because {name} has the observation statistics with which its networks were trained; "
+            "pass envs=..., with VectorEnvNormObs around them, or ignore_observation_statistics=True"
+        )
+    envs_of_statistics = None if ignore_observation_statistics else envs
     before = None
     try:
-        if trainer is not None:
-            _check(state["run"], trainer)
+        _check(state, envs_of_statistics, trainer)
         before = unpack(pack(_state(algorithm, envs, trainer)))
-        _set(state, algorithm, envs, trainer)
+        new_episodes = _set(state, algorithm, envs_of_statistics, trainer)
     except Exception as error:
         if before is not None:
             _set(before, algorithm, envs, trainer)
         raise ValueError(f"{name} does not fit what it is loaded into: {error}") from error
-    return {} if trainer is None else {"steps_in_epoch": state["run"]["progress"]["steps_in_epoch"]}
+    if trainer is None:
+        return {}
+    return {"steps_in_epoch": state["run"]["progress"]["steps_in_epoch"], "new_episodes": new_episodes}
 
 
 def learner_state(algorithm: OnPolicyAlgorithm[Any], envs: BaseVectorEnv | None) -> dict[str, Any]:
     """Return the part of a checkpoint that does not depend on a trainer."""
+    state = algorithm.state_dict()
     return {
-        "algorithm": dict(algorithm.state_dict()),
+        "algorithm": dict(state),
+        # The versions of modules, by which they read what earlier ones of them wrote.
+        "algorithm_metadata": dict(getattr(state, "_metadata", {})),
         "observation_statistics": [] if envs is None else observation_statistics(envs),
     }
 
@@ -116,11 +134,20 @@ def _state(
             "progress": progress_of(trainer, steps_in_epoch),
             "collectors": {name: collector_state(collector) for name, collector in _collectors(trainer)},
             "generators": generator_states(),
+            "logger": logger_state(trainer),
         }
     return state
 
 
-def _check(run: dict[str, Any], trainer: OnPolicyTrainer) -> None:
+def _check(state: dict[str, Any], envs: BaseVectorEnv | None, trainer: OnPolicyTrainer | None) -> None:
+    if envs is not None:
+        check_observation_statistics(envs, state["observation_statistics"])
+    if trainer is None:
+        return
+    run = state["run"]
+    check_progress(run["progress"])
+    check_generator_states(run["generators"])
+    check_logger_state(trainer, run.get("logger"))
     for name, collector in _collectors(trainer):
         if name not in run["collectors"]:
             raise ValueError(f"the run was saved without a {name} collector")
@@ -132,17 +159,32 @@ def _set(
     algorithm: OnPolicyAlgorithm[Any],
     envs: BaseVectorEnv | None,
     trainer: OnPolicyTrainer | None,
-) -> None:
-    algorithm.load_state_dict(dict(state["algorithm"]))
+) -> dict[str, str]:
+    """Set what is given, and return why collectors begin new episodes, by their names."""
+    algorithm.load_state_dict(_state_dict(state))
     if envs is not None:
         set_observation_statistics(envs, state["observation_statistics"])
-    if trainer is not None:
-        run = state["run"]
-        set_progress(trainer, run["progress"])
-        entropy = zlib.crc32(run["generators"]["torch"].numpy().tobytes())
-        for index, (name, collector) in enumerate(_collectors(trainer)):
-            set_collector_state(collector, run["collectors"][name], (entropy, index))
-        set_generator_states(run["generators"])  # last, because the reset of an environment may draw from them
+    if trainer is None:
+        return {}
+    run = state["run"]
+    set_progress(trainer, run["progress"])
+    set_logger_state(trainer, run.get("logger"))
+    entropy = zlib.crc32(run["generators"]["torch"].numpy().tobytes())
+    new_episodes = {}
+    for index, (name, collector) in enumerate(_collectors(trainer)):
+        why = set_collector_state(collector, run["collectors"][name], (entropy, index))
+        if why is not None:
+            new_episodes[name] = why
+    set_generator_states(run["generators"])  # last, because the reset of an environment may draw from them
+    return new_episodes
+
+
+def _state_dict(state: dict[str, Any]) -> OrderedDict[str, Any]:
+    """Return an algorithm's state as torch gives it, with the versions of its modules where they were saved."""
+    state_dict = OrderedDict(state["algorithm"])
+    if "algorithm_metadata" in state:
+        vars(state_dict)["_metadata"] = OrderedDict(state["algorithm_metadata"])
+    return state_dict
 
 
 def _environments(envs: BaseVectorEnv | None, trainer: OnPolicyTrainer | None) -> BaseVectorEnv | None:

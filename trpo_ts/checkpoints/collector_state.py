@@ -12,11 +12,17 @@ from tianshou.env import BaseVectorEnv, VectorEnvNormObs
 from tianshou.env.venv_wrappers import VectorEnvWrapper
 from tianshou.env.worker import DummyEnvWorker
 
-from trpo_ts.checkpoints.environments import check_environment_state, environment_state, set_environment_state
+from trpo_ts.checkpoints.environments import (
+    changed_constant,
+    check_environment_state,
+    environment_states,
+    set_environment_state,
+)
 from trpo_ts.checkpoints.packing import pack
 
 __all__ = [
     "check_collector_state",
+    "check_observation_statistics",
     "collector_state",
     "observation_statistics",
     "set_collector_state",
@@ -35,24 +41,47 @@ def observation_statistics(envs: BaseVectorEnv) -> list[dict[str, Any]]:
 def set_observation_statistics(envs: BaseVectorEnv, statistics: list[dict[str, Any]]) -> None:
     """Set what :func:`observation_statistics` returned; who shares the statistics, as test environments do, sees it.
 
-    :raises ValueError: when the number of ``VectorEnvNormObs`` differs.
+    :raises ValueError: see :func:`check_observation_statistics`.
     """
-    _check_statistics(envs, statistics)
+    check_observation_statistics(envs, statistics)
     for wrapper, state in zip(_normalisers(envs), statistics, strict=True):
         for name in ("mean", "var", "count"):
             setattr(wrapper.obs_rms, name, state[name])
 
 
+def check_observation_statistics(envs: BaseVectorEnv, statistics: list[dict[str, Any]]) -> None:
+    """Check that statistics fit the environments.
+
+    :raises ValueError: when the number of ``VectorEnvNormObs`` differs, or the shape of an observation.
+    """
+    wrappers = list(_normalisers(envs))
+    if len(wrappers) != len(statistics):
+        hint = "" if statistics else "; save_checkpoint(envs=...) saves their statistics"
+        raise ValueError(
+            f"the environments must have {len(statistics)} VectorEnvNormObs around them, got {len(wrappers)}{hint}"
+        )
+    for wrapper, state in zip(wrappers, statistics, strict=True):
+        here, there = np.shape(wrapper.obs_rms.mean), np.shape(state["mean"])
+        if np.shape(state["var"]) != there or (() not in (here, there) and here != there):  # () before the first
+            raise ValueError(f"the observation statistics must be of shape {there}, got {here}")
+
+
 def collector_state(collector: BaseCollector[Any]) -> dict[str, Any]:
     """Return what of a collector changes a later rollout, given that its buffer is empty, as it is after an update.
 
-    ``episodes`` is None where an environment cannot be written down.
+    ``episodes`` is None where an environment cannot be written down; ``why_not`` says what stands in the way.
     """
+    episodes, why_not = None, None
+    try:
+        episodes = _episodes(collector)
+    except ValueError as error:
+        why_not = str(error)
     return {
         "count": len(collector.env),
         "totals": [collector.collect_step, collector.collect_episode, collector.collect_time],
         "statistics": observation_statistics(collector.env),
-        "episodes": _episodes(collector),
+        "episodes": episodes,
+        "why_not": why_not,
     }
 
 
@@ -63,7 +92,7 @@ def check_collector_state(collector: BaseCollector[Any], state: dict[str, Any]) 
     """
     if len(collector.env) != state["count"]:
         raise ValueError(f"the collector must have {state['count']} environments, got {len(collector.env)}")
-    _check_statistics(collector.env, state["statistics"])
+    check_observation_statistics(collector.env, state["statistics"])
     if state["episodes"] is not None:
         environments = _local_environments(collector.env)
         if environments is None or type(collector) is not Collector:
@@ -72,31 +101,46 @@ def check_collector_state(collector: BaseCollector[Any], state: dict[str, Any]) 
             check_environment_state(env, layers)
 
 
-def set_collector_state(collector: BaseCollector[Any], state: dict[str, Any], entropy: Sequence[int]) -> None:
+def set_collector_state(collector: BaseCollector[Any], state: dict[str, Any], entropy: Sequence[int]) -> str | None:
     """Set what :func:`collector_state` returned, to a collector that fits it.
 
     Environments that could not be written down begin new episodes, seeded from ``entropy``, so that they do not
-    repeat those of the run's start.
+    repeat those of the run's start. So do environments whose code, definitions or classes are others than then.
 
     :param entropy: numbers on which the new seeds depend.
+    :return: why the episodes are new; None if they are those that ran.
     """
     set_observation_statistics(collector.env, state["statistics"])
-    if state["episodes"] is None:
+    episodes, why_new = state["episodes"], state.get("why_not") or "they could not be saved"
+    if episodes is not None:
+        collector.reset()  # which may set what is compared
+        changed = _changed(collector, episodes)
+        why_new = f"{changed} is not what it was"
+        episodes = episodes if changed is None else None
+    if episodes is None:
         seeds = np.random.SeedSequence(entropy).generate_state(state["count"])
         if hasattr(collector.env, "seed"):  # EnvPool's are seeded when they are built
             collector.env.seed([int(seed) >> 1 for seed in seeds])  # some environments take 31 bits
+        set_observation_statistics(collector.env, state["statistics"])
         collector.reset()
     else:
-        collector.reset()
-        _set_episodes(collector, state["episodes"])
+        _set_episodes(collector, episodes)
         set_observation_statistics(collector.env, state["statistics"])
     collector.collect_step, collector.collect_episode, collector.collect_time = state["totals"]
+    return why_new if episodes is None else None
 
 
-def _episodes(collector: BaseCollector[Any]) -> dict[str, Any] | None:
+def _changed(collector: BaseCollector[Any], episodes: dict[str, Any]) -> str | None:
+    pairs = zip(_local_environments(collector.env) or [], episodes["environments"], strict=True)
+    return next((name for env, state in pairs if (name := changed_constant(env, state))), None)
+
+
+def _episodes(collector: BaseCollector[Any]) -> dict[str, Any]:
     environments = _local_environments(collector.env)
-    if environments is None or type(collector) is not Collector or collector._pre_collect_obs_RO is None:
-        return None
+    if environments is None:
+        raise ValueError("the environments are in other processes")
+    if type(collector) is not Collector or collector._pre_collect_obs_RO is None:
+        raise ValueError("no Collector of Tianshou's holds them")
     episodes = {
         "obs": collector._pre_collect_obs_RO,
         "info": collector._pre_collect_info_R,
@@ -104,12 +148,8 @@ def _episodes(collector: BaseCollector[Any]) -> dict[str, Any] | None:
         "returns": [buffer._ep_return for buffer in _buffers(collector.buffer)],
         "lengths": [buffer._ep_len for buffer in _buffers(collector.buffer)],
     }
-    try:
-        pack(episodes)
-    except ValueError:  # infos may hold anything
-        return None
-    states = [environment_state(env) for env in environments]
-    return None if None in states else {**episodes, "environments": states}
+    pack(episodes, "the collector's")  # infos may hold anything
+    return {**episodes, "environments": environment_states(environments)}
 
 
 def _set_episodes(collector: Any, episodes: dict[str, Any]) -> None:
@@ -122,11 +162,6 @@ def _set_episodes(collector: Any, episodes: dict[str, Any]) -> None:
     buffers = _buffers(collector.buffer)
     for buffer, ep_return, length in zip(buffers, episodes["returns"], episodes["lengths"], strict=True):
         buffer._ep_return, buffer._ep_len = ep_return, length
-
-
-def _check_statistics(envs: BaseVectorEnv, statistics: list[dict[str, Any]]) -> None:
-    if (count := len(list(_normalisers(envs)))) != len(statistics):
-        raise ValueError(f"the environments must have {len(statistics)} VectorEnvNormObs around them, got {count}")
 
 
 def _buffers(buffer: ReplayBuffer) -> list[ReplayBuffer]:

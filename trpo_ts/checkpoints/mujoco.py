@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 
-__all__ = ["OWN_ATTRIBUTES", "is_mujoco_task", "physics_of", "set_physics"]
+__all__ = ["OWN_ATTRIBUTES", "is_mujoco_task", "model_fingerprint", "physics_of", "set_physics"]
 
 OWN_ATTRIBUTES = ("model", "data", "mujoco_renderer")
-"""Of a task: the model, which gymnasium's tasks never change, the physics, and what only draws."""
+"""Of a task: the model, which gymnasium's tasks never change, but wrappers may, the physics, and what only draws."""
 
 
 def is_mujoco_task(env: object) -> bool:
@@ -17,9 +18,18 @@ def is_mujoco_task(env: object) -> bool:
     return type(env).__module__.startswith("gymnasium.envs.mujoco.") and set(OWN_ATTRIBUTES) <= set(vars(env))
 
 
+def model_fingerprint(env: Any) -> str:
+    """Return a text that is the same in another process if the model is."""
+    import mujoco  # an optional dependency
+
+    content = np.empty(mujoco.mj_sizeModel(env.model), dtype=np.uint8)
+    mujoco.mj_saveModel(env.model, None, content)
+    return hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
+
+
 def physics_of(env: Any) -> dict[str, Any]:
     """Return all that the next step depends on, and the quantities derived from it, which a task reads before it."""
-    import mujoco  # an optional dependency
+    import mujoco
 
     state = np.empty(mujoco.mj_stateSize(env.model, mujoco.mjtState.mjSTATE_INTEGRATION))
     mujoco.mj_getState(env.model, env.data, state, mujoco.mjtState.mjSTATE_INTEGRATION)

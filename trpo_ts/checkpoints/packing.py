@@ -2,50 +2,55 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from tianshou.data import Batch
-from torch import Tensor
+from torch import Tensor, nn
+
+from trpo_ts.checkpoints.packed_arrays import pack_array, unpack_array
+from trpo_ts.checkpoints.packed_generators import bit_generator_state, unpack_generator
 
 __all__ = ["pack", "unpack"]
 
 _KIND = "__kind__"
 """Marks a dict that encodes something else."""
 
-_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
-
 
 def pack(value: Any, place: str = "value") -> Any:
-    """Return ``value`` in what ``torch.load(weights_only=True)`` reads: numbers, texts, containers and tensors.
+    """Return ``value`` in plain numbers, texts, dicts, lists, tuples and tensors.
 
-    Nothing is shared with ``value``, so that what is returned stays what it was.
+    Nothing is shared with ``value``, so that what is returned stays what it was. What is derived from a type that is
+    known here, as a ``defaultdict`` is from ``dict``, is not of that type, and would come back as less than it was.
 
     :param place: names the value in errors.
     :raises ValueError: naming the place of something that cannot be written down.
     """
-    if value is None or type(value) in (bool, int, float, str):
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
         return value
-    if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, np.ndarray | np.generic):
+    if kind in (Tensor, nn.Parameter):
+        return _pack_tensor(value, place)
+    if kind is np.ndarray or isinstance(value, np.generic):
         return _pack_array(value, place)
-    if isinstance(value, Batch):
+    if kind is Batch:
         return {_KIND: "batch", "items": {key: pack(item, f"{place}.{key}") for key, item in value.items()}}
-    if isinstance(value, dict):
+    if kind is dict:
         return _pack_dict(value, place)
-    if isinstance(value, deque):
+    if kind in (OrderedDict, Counter):
+        return {_KIND: kind.__name__, "items": _pack_dict(dict(value), place)}
+    if kind is deque:
         items = [pack(item, f"{place}[{i}]") for i, item in enumerate(value)]
         return {_KIND: "deque", "items": items, "maxlen": value.maxlen}
-    if type(value) in (list, tuple):
-        return type(value)(pack(item, f"{place}[{i}]") for i, item in enumerate(value))
-    if isinstance(value, np.random.Generator) and type(value.bit_generator).__name__ in _BIT_GENERATORS:
-        return {_KIND: "generator", "state": pack(value.bit_generator.state, place)}
+    if kind in (list, tuple):
+        return kind(pack(item, f"{place}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, np.random.Generator):
+        return {_KIND: "generator", **_pack_dict(bit_generator_state(value, place), place)}
     raise ValueError(
-        f"{place} is of type {type(value).__name__}, which a checkpoint does not hold; "
+        f"{place} is of type {kind.__name__}, which a checkpoint does not hold; "
         "give numbers, texts, arrays, tensors, or containers of them"
     )
 
@@ -57,17 +62,17 @@ def _pack_dict(value: dict[Any, Any], place: str) -> dict[Any, Any]:
     return {key: pack(item, f"{place}[{key!r}]") for key, item in value.items()}
 
 
+def _pack_tensor(value: Tensor, place: str) -> Tensor:
+    if value.layout is not torch.strided or value.is_quantized:
+        raise ValueError(f"{place} is a tensor that is sparse or quantised, which a checkpoint does not hold")
+    return value.detach().cpu().resolve_conj().resolve_neg().clone()
+
+
 def _pack_array(value: np.ndarray | np.generic, place: str) -> dict[str, Any]:
-    array = np.asarray(value)
-    if array.dtype == object:
-        items = [pack(item, f"{place}.flat[{i}]") for i, item in enumerate(array.flat)]
-        return {_KIND: "objects", "items": items, "shape": list(array.shape)}
-    if array.dtype.hasobject or array.dtype.names is not None:
-        raise ValueError(f"{place} is an array of dtype {array.dtype}, which a checkpoint does not hold")
-    # As bytes, because torch knows fewer dtypes than NumPy.
-    content = torch.from_numpy(np.frombuffer(array.tobytes(), dtype=np.uint8).copy())
-    kind = "scalar" if isinstance(value, np.generic) else "array"
-    return {_KIND: kind, "dtype": array.dtype.str, "shape": list(array.shape), "bytes": content}
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        items = [pack(item, f"{place}.flat[{i}]") for i, item in enumerate(value.flat)]
+        return {_KIND: "objects", "items": items, "shape": list(value.shape)}
+    return {_KIND: "scalar" if isinstance(value, np.generic) else "array", **pack_array(value, place)}
 
 
 def unpack(value: Any) -> Any:
@@ -81,15 +86,10 @@ def unpack(value: Any) -> Any:
         try:
             return _UNPACK[value[_KIND]](value)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"a checkpoint holds no {value[_KIND]!r} like that: {error}") from error
+            raise ValueError(f"a checkpoint holds no {str(value[_KIND])[:40]!r} like that: {error}") from error
     if isinstance(value, list | tuple):
         return type(value)(unpack(item) for item in value)
     return value
-
-
-def _unpack_array(value: dict[str, Any]) -> np.ndarray:
-    array = np.frombuffer(value["bytes"].numpy().tobytes(), dtype=np.dtype(value["dtype"]))
-    return array.reshape(value["shape"]).copy()
 
 
 def _unpack_objects(value: dict[str, Any]) -> np.ndarray:
@@ -99,20 +99,17 @@ def _unpack_objects(value: dict[str, Any]) -> np.ndarray:
     return array.reshape(value["shape"])
 
 
-def _unpack_generator(value: dict[str, Any]) -> np.random.Generator:
-    state = unpack(value["state"])
-    if state["bit_generator"] not in _BIT_GENERATORS:
-        raise ValueError(f"a generator must be one of {_BIT_GENERATORS}, got {state['bit_generator']!r}")
-    bit_generator = getattr(np.random, state["bit_generator"])()
-    bit_generator.state = state
-    return np.random.Generator(bit_generator)
+def _unpack_items(value: dict[str, Any]) -> dict[Any, Any]:
+    return {key: unpack(item) for key, item in value["items"].items()}
 
 
 _UNPACK: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "array": _unpack_array,
-    "scalar": lambda value: _unpack_array(value)[()],
+    "array": unpack_array,
+    "scalar": lambda value: unpack_array(value)[()],
     "objects": _unpack_objects,
-    "batch": lambda value: Batch({key: unpack(item) for key, item in value["items"].items()}),
+    "batch": lambda value: Batch(_unpack_items(value)),
+    "OrderedDict": lambda value: OrderedDict(_unpack_items(value)),
+    "Counter": lambda value: Counter(_unpack_items(value)),
     "deque": lambda value: deque(map(unpack, value["items"]), value["maxlen"]),
-    "generator": _unpack_generator,
+    "generator": lambda value: unpack_generator(value, unpack),
 }

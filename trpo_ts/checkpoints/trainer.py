@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import re
-import warnings
 from pathlib import Path
 from typing import Any
 
 from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
-from tianshou.data import CollectStats, EpochStats
-from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
+from tianshou.data import CollectStats, EpochStats, InfoStats
+from tianshou.trainer import OnPolicyTrainerParams
 
-from trpo_ts.atomic_write import TEMPORARY_SUFFIX
 from trpo_ts.checkpoints.checkpoint import learner_state, load_checkpoint, save_checkpoint
 from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
-from trpo_ts.checkpoints.progress import best_of, set_best
+from trpo_ts.checkpoints.logger_state import cut_log
+from trpo_ts.checkpoints.progress import best_of, check_best, set_best
+from trpo_ts.checkpoints.run_folder import RunFolder
 from trpo_ts.validation.parameter_values import check_integer
+from trpo_ts.whole_rollouts import WholeRolloutTrainer
 
 __all__ = ["ResumableTrainer"]
 
+_LOG = logging.getLogger(__name__)
 
-class ResumableTrainer(OnPolicyTrainer):
+
+class ResumableTrainer(WholeRolloutTrainer):
     """Tianshou's on-policy trainer with checkpoints: the same call starts a run and continues it.
 
     >>> ResumableTrainer(algorithm, params, "runs/pendulum").run()  # doctest: +SKIP
@@ -30,15 +33,19 @@ class ResumableTrainer(OnPolicyTrainer):
     whole checkpoint, with the learner bit for bit as it was; where also the environments can be written down
     (:func:`trpo_ts.checkpoints.environments.environment_state`), it equals a run that was never killed. In the folder
     are ``update_<n>.ckpt``, the newest ``keep`` of them, and ``best.ckpt``, the learner of the best test, which a
-    worse one never replaces: a resumed run does not begin with a test.
+    worse one never replaces: a resumed run does not begin with a test. While a run lasts, ``run.lock`` keeps other
+    processes out.
 
     :param algorithm: the algorithm. What Tianshou's own leave out of their ``state_dict()`` (return statistics,
         learning-rate schedules) starts anew.
-    :param params: Tianshou's parameters; their callbacks and logger are called as always.
+    :param params: Tianshou's parameters; their callbacks and logger are called as always. A
+        :class:`trpo_ts.diagnostics.TrainingRecorder` gets back the records of the run, and the event files of
+        :func:`trpo_ts.training.tensorboard_logger` are cut where the run resumes.
     :param folder: the run's own; made if missing. Another run takes another folder.
     :param every: updates between two checkpoints, >= 1; the end of an epoch always has one.
     :param keep: how many of them stay, >= 1; an older one is what is left when the newest is damaged.
-    :raises ValueError: for a value outside its range, and for ``params.resume_from_log``.
+    :raises ValueError: for a value outside its range, for ``params.resume_from_log``, and for a training buffer that
+        does not hold a rollout.
     """
 
     def __init__(
@@ -56,26 +63,41 @@ class ResumableTrainer(OnPolicyTrainer):
         self.folder = Path(folder)
         self.every = check_integer("every", every, 1)
         self.keep = check_integer("keep", keep, 1)
+        self._run_folder = RunFolder(self.folder)
         self._epoch_began_at = 0
         self._steps_to_skip = 0
+
+    def run(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> InfoStats:
+        """Train as Tianshou does, from where the run in the folder was.
+
+        :raises RuntimeError: when another process has the folder; it names the process and its host.
+        """
+        try:
+            return super().run(reset_collectors, reset_collector_buffers)
+        finally:
+            self._run_folder.lock.release()
 
     def reset(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> None:
         """Resume from the newest whole checkpoint in the folder; without any, begin as Tianshou does.
 
         :raises ValueError: when there are checkpoints and none can be loaded; the message is the newest one's.
+        :raises RuntimeError: see :meth:`run`.
         """
-        for stale in self.folder.glob(f".*{TEMPORARY_SUFFIX}"):
-            stale.unlink(missing_ok=True)
-        if not self._checkpoints():
+        self._run_folder.lock.acquire()
+        self._run_folder.remove_temporaries()
+        if not self._run_folder.checkpoints():
             super().reset(reset_collectors, reset_collector_buffers)
             self._epoch_began_at = 0
             self._save()
             return
-        self._steps_to_skip = self._load_newest()["steps_in_epoch"]
-        self._take_better_best()
+        self._resume()
 
     def execute_epoch(self) -> EpochStats:
-        """Perform an epoch, or what is left of it, and save a checkpoint."""
+        """Perform an epoch, or what is left of it, and save a checkpoint.
+
+        :raises RuntimeError: see :meth:`run`.
+        """
+        self._run_folder.lock.acquire()
         whole, skipped = self.params.epoch_num_steps, self._steps_to_skip
         self._epoch_began_at = self._env_step - skipped
         self._steps_to_skip = 0
@@ -87,7 +109,8 @@ class ResumableTrainer(OnPolicyTrainer):
         self._save()
         return stats
 
-    def _training_step(self) -> OnPolicyTrainer._TrainingStepResult:
+    def _training_step(self) -> WholeRolloutTrainer._TrainingStepResult:
+        self._run_folder.lock.beat()
         # Here the step before is complete: it is counted, logged, and its buffer empty.
         steps = self._env_step - self._epoch_began_at
         if steps > 0 and (self._current_update_step - 1) % self.every == 0:
@@ -101,46 +124,34 @@ class ResumableTrainer(OnPolicyTrainer):
         result = super()._test_step(force_update_best, log_msg_prefix)
         if (force_update_best or self._best_score > before) and not self._take_better_best():
             envs = self.params.training_collector.env
-            write_file(self._best_path, {**learner_state(self.algorithm, envs), "best": best_of(self)})
+            write_file(self._run_folder.best, {**learner_state(self.algorithm, envs), "best": best_of(self)})
         return result
-
-    @property
-    def _best_path(self) -> Path:
-        return self.folder / "best.ckpt"
-
-    def _checkpoints(self) -> list[Path]:
-        """Return the checkpoints of the run, the newest first."""
-        names = {path: re.fullmatch(r"update_(\d+)\.ckpt", path.name) for path in self.folder.glob("update_*.ckpt")}
-        numbers = {path: int(match[1]) for path, match in names.items() if match}
-        return sorted(numbers, key=lambda path: numbers[path], reverse=True)
 
     def _save(self, steps_in_epoch: int | None = None) -> None:
         updates = self._current_update_step - (steps_in_epoch is not None)
-        path = self.folder / f"update_{updates:06d}.ckpt"
+        path = self._run_folder.checkpoint(updates)
         save_checkpoint(path, algorithm=self.algorithm, trainer=self, steps_in_epoch=steps_in_epoch)
-        for old in self._checkpoints()[self.keep :]:
-            old.unlink(missing_ok=True)
+        self._run_folder.remove_all_but(self.keep)
 
-    def _load_newest(self) -> dict[str, Any]:
-        unreadable: list[tuple[Path, ValueError]] = []
-        for path in self._checkpoints():
-            try:
-                loaded = load_checkpoint(path, algorithm=self.algorithm, trainer=self)
-            except ValueError as error:
-                unreadable.append((path, error))
-                continue
-            for newer, why in unreadable:  # out of the way of the checkpoints to come
-                newer.rename(newer.with_suffix(".unreadable"))
-                warnings.warn(f"checkpoint passed over: {why}", RuntimeWarning, stacklevel=2)
-            return loaded
-        newest_error = unreadable[0][1]
-        raise ValueError(f"no checkpoint in {self.folder} can be loaded: {newest_error}") from newest_error
+    def _resume(self) -> None:
+        path, loaded = self._run_folder.load_newest(
+            lambda path: load_checkpoint(path, algorithm=self.algorithm, trainer=self)
+        )
+        self._steps_to_skip = loaded["steps_in_epoch"]
+        self._take_better_best()
+        cut_log(self)
+        new = "".join(f"; new {name} episodes, because {why}" for name, why in loaded["new_episodes"].items())
+        said = f"Resumed from update {self._current_update_step:,}, step {self._env_step:,} ({path}){new}"
+        _LOG.info(said)
+        if self.params.verbose:  # as Tianshou says what it tested
+            print(said, flush=True)
 
     def _take_better_best(self) -> bool:
         """Take the best score from ``best.ckpt`` if it is higher: the file may be newer than the run's checkpoint."""
         try:
-            best = read_file(self._best_path)["best"]
-        except (OSError, ValueError, KeyError):
+            best = read_file(self._run_folder.best)["best"]
+            check_best(best)
+        except (OSError, ValueError, KeyError, TypeError):
             return False
         if not best["best_score"] > self._best_score:
             return False

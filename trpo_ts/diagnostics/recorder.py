@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tianshou.utils.logger.logger_base import VALID_LOG_VALS_TYPE, BaseLogger, TRestoredData
 
+from trpo_ts.diagnostics.record_columns import columns_of, evaluations_in, updates_in
 from trpo_ts.diagnostics.records import EvaluationRecord, UpdateRecord
 
 
@@ -26,6 +27,8 @@ class TrainingRecorder(BaseLogger):
     :param forward_to: a further logger that receives every call, for example a `TensorboardLogger`; its own
         intervals apply to it. It then also decides when checkpoints are saved, and restores the trainer's
         counters. Without it, the trainer's `save_checkpoint_fn` is called after each epoch.
+
+    A `ResumableTrainer` saves the records with the run, so that those of a resumed run begin where the run began.
     """
 
     def __init__(self, forward_to: BaseLogger | None = None) -> None:
@@ -124,6 +127,37 @@ class TrainingRecorder(BaseLogger):
     def restore_data(self) -> tuple[int, int, int]:
         """Return epoch, environment steps and training steps from the further logger; without one, zeros."""
         return (0, 0, 0) if self._forward_to is None else self._forward_to.restore_data()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all records, as `trpo_ts.checkpoints` writes them."""
+        return {"updates": columns_of(self.updates), "tests": columns_of(self.tests)}
+
+    def check_state(self, state: dict[str, Any]) -> None:
+        """Check that a state is one that `get_state` returned.
+
+        :raises ValueError: otherwise.
+        """
+        try:
+            updates_in(state["updates"])
+            evaluations_in(state["tests"])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"the records are none that a TrainingRecorder saved: {error}") from error
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Replace all records by those of which `get_state` returned the state."""
+        self.updates[:], self.tests[:] = updates_in(state["updates"]), evaluations_in(state["tests"])
+        self._step, self._statistics = 0, {}
+
+    def cut_after(self, *, epoch: int, env_step: int, update_step: int) -> None:
+        """Let the further logger take out of its files what was written later than this, if it can.
+
+        :param epoch: number of epochs completed.
+        :param env_step: environment steps collected since the start.
+        :param update_step: number of training steps since the start.
+        """
+        cut: Callable[..., None] | None = getattr(self._forward_to, "cut_after", None)
+        if cut is not None:
+            cut(epoch=epoch, env_step=env_step, update_step=update_step)
 
     @staticmethod
     def restore_logged_data(log_path: str) -> TRestoredData:

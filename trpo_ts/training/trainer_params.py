@@ -9,6 +9,7 @@ from tianshou.data import BaseCollector, Collector
 from tianshou.trainer import OnPolicyTrainerParams
 
 from trpo_ts.validation.parameter_values import check_instance, check_integer
+from trpo_ts.whole_rollouts import check_rollout_fits
 
 __all__ = ["trainer_params"]
 
@@ -31,7 +32,8 @@ def trainer_params(
     :param batch_size: the critic's minibatch size; None, unlike Tianshou's 64, fits it on the whole rollout.
     :param test_step_num_episodes: episodes per test; Tianshou plays one.
     :param others: any other field of ``OnPolicyTrainerParams``.
-    :raises ValueError: for a test seed without a collector to seed, or beside a ``test_fn`` of your own.
+    :raises ValueError: for a test seed without a collector to seed, or beside a ``test_fn`` of your own, and for a
+        buffer of the training collector that does not hold a rollout.
     """
     if test_seed is not None:
         check_integer("test_seed", test_seed, 0)
@@ -39,13 +41,15 @@ def trainer_params(
         if others.get("test_fn") is not None:
             raise ValueError("test_seed must be None beside a test_fn, which may seed the environments itself")
         others["test_fn"] = _seeded(test_collector, test_seed)
-    return OnPolicyTrainerParams(
+    params = OnPolicyTrainerParams(
         training_collector=training_collector,
         test_collector=test_collector,
         batch_size=batch_size,
         test_step_num_episodes=test_step_num_episodes,
         **others,
     )
+    check_rollout_fits(training_collector, params.collection_step_num_env_steps)
+    return params
 
 
 def _seeded(collector: Any, seed: int) -> Callable[[int, int | None], None]:

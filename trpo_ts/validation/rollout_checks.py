@@ -55,8 +55,8 @@ _FEWEST = 4
 def check_recording(transitions: Transitions) -> None:
     """Check that inside an episode a row's next observation is the next row's observation.
 
-    In a sound recording it is so in every row, and where observations are overwritten or rounded while they are stored
-    in none. Rows of other agents or environments between two rows are left out.
+    A sound recording satisfies this in every row; one that was overwritten or rounded while it was stored, in none.
+    Rows that are not consecutive steps of one environment are left out.
 
     :raises ValueError: naming obs and obs_next, the rows, and the fix.
     """
@@ -71,7 +71,7 @@ def check_recording(transitions: Transitions) -> None:
             f"batch.obs must hold what batch.obs_next of the row before holds inside an episode, got another "
             f"observation in {int(broken.sum())} of {count} rows, first in row {row + 1}; nothing was updated: let the "
             "environment return new arrays in each reset() and step() (observation.copy()), of one dtype in "
-            "both, and give each worker its own environment"
+            "both, and give each worker its own environment; for Dicts take SubprocVectorEnv, not ShmemVectorEnv"
         )
 
 

@@ -1,0 +1,78 @@
+"""Rollouts that reach the update as a whole: a buffer that is too small keeps their ends only, and nobody is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm, TrainingStats
+from tianshou.data import BaseCollector, CachedReplayBuffer, CollectStatsBase, ReplayBuffer, ReplayBufferManager
+from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
+
+from trpo_ts.validation.environment_checks import check_separate_environments
+
+__all__ = ["WholeRolloutTrainer", "check_not_overwritten", "check_rollout_fits"]
+
+
+def check_rollout_fits(collector: BaseCollector[Any], steps: int | None) -> None:
+    """Check that a collector's buffer holds the environment steps of one collect.
+
+    :param collector: the training collector.
+    :param steps: ``collection_step_num_env_steps``; None where whole episodes are collected, of any length.
+    :raises ValueError: when it does not; it names both numbers.
+    """
+    if steps is None:
+        return
+    buffer, envs = collector.buffer, len(collector.env)
+    room = buffer.maxsize
+    if isinstance(buffer, ReplayBufferManager) and not isinstance(buffer, CachedReplayBuffer):
+        room = envs * min(part.maxsize for part in buffer.buffers[:envs])
+    if room < steps:
+        raise ValueError(
+            f"training_collector.buffer must hold the collection_step_num_env_steps = {steps} steps of a rollout, "
+            f"got room for {room}{'' if envs == 1 else f' of {envs} environments'}: the update would see the end of "
+            f"each rollout only; take VectorReplayBuffer({-(-steps // envs) * envs}, {envs})"
+        )
+
+
+def check_not_overwritten(buffer: ReplayBuffer) -> None:
+    """Check that no transition in a buffer has been overwritten by a later one, as far as the buffer shows it.
+
+    It does not where exactly a multiple of its size was added.
+
+    :raises ValueError: when one has.
+    """
+    for part in buffer.buffers if isinstance(buffer, ReplayBufferManager) else [buffer]:
+        if len(part) == part.maxsize and part._insertion_idx != 0:
+            raise ValueError(
+                f"buffer must hold the whole rollout, got one whose {part.maxsize} rows per environment are full and "
+                "begin to be overwritten; make it as large as a collect, and reset it after each update with "
+                "reset_buffer(keep_statistics=True) of the collector"
+            )
+
+
+class WholeRolloutTrainer(OnPolicyTrainer):
+    """Tianshou's on-policy trainer, which ends in an error where a rollout does not fit into the buffer.
+
+    :param algorithm: the algorithm.
+    :param params: Tianshou's parameters.
+    :raises ValueError: when ``params.training_collector.buffer`` is smaller than a collect, or two workers of a
+        collector share one environment.
+    """
+
+    def __init__(self, algorithm: OnPolicyAlgorithm[Any], params: OnPolicyTrainerParams) -> None:
+        check_rollout_fits(params.training_collector, params.collection_step_num_env_steps)
+        for collector in (params.training_collector, params.test_collector):
+            if collector is not None:
+                check_separate_environments(collector.env)
+        super().__init__(algorithm, params)
+
+    def _update_step(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
+        # Whole episodes are of any length, so that only now it is known whether they fit.
+        held = len(self.params.training_collector.buffer)
+        collected = held if collect_stats is None else collect_stats.n_collected_steps
+        if held < collected:
+            raise ValueError(
+                f"training_collector.buffer must hold the {collected} steps that were collected, got room for {held}: "
+                "the update would see the end of each episode only; make the buffer larger"
+            )
+        return super()._update_step(collect_stats)
