@@ -15,14 +15,14 @@ def entry(obs: Any, key: str) -> Any:
 
     :raises ValueError: where they have no such key.
     """
-    try:
+    keys = obs.keys() if hasattr(obs, "keys") else None
+    if keys is not None and key in keys:
         return obs[key]
-    except (KeyError, IndexError, TypeError) as error:
-        got = f"the keys {', '.join(map(repr, obs.keys()))}" if hasattr(obs, "keys") else type(obs).__name__
-        raise ValueError(
-            f"observations must have the key {key!r} of the observation_space that the network was built for, got "
-            f"{got}; {_FIX}, or from one with the keys that Tianshou's wrappers give them"
-        ) from error
+    got = type(obs).__name__ if keys is None else f"the keys {', '.join(map(repr, keys))}"
+    raise ValueError(
+        f"observations must have the key {key!r} of the observation_space that the network was built for, got "
+        f"{got}; {_FIX}, or from one with the keys that Tianshou's wrappers give them"
+    )
 
 
 def check_shape(found: Sequence[int], expected: Sequence[int]) -> None:

@@ -14,7 +14,7 @@ from tianshou.data.collector import get_stddev_from_dist
 from torch.distributions import Distribution
 from torch.nn.parameter import UninitializedParameter
 
-from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.autodiff.watched_modules import is_watched
 from trpo_ts.runtime import evaluation_mode, preserved_generators
 from trpo_ts.uncompiled import original, uncompiled
 
@@ -55,17 +55,25 @@ def warn_of_collecting(policy: ProbabilisticActorPolicy) -> None:
 
 def _example(policy: ProbabilisticActorPolicy) -> Distribution | None:
     """Return the policy's distribution for an observation of its space; None where it cannot be had so."""
-    space = policy.observation_space
-    if space is None or any(isinstance(p, UninitializedParameter) for p in policy.parameters()):
+    if policy.observation_space is None or _would_notice(policy):
         return None
-    space = copy.deepcopy(space)  # what is drawn from it shall not be missing elsewhere
+    space = copy.deepcopy(policy.observation_space)  # what is drawn from it shall not be missing elsewhere
     try:
         space.seed(0)
         with torch.no_grad(), uncompiled(), evaluation_mode(policy), preserved_generators():
-            found: Any = ActionDistribution(policy)(_batched(space.sample()), Batch())
+            found: Any = policy.dist_fn(policy.actor(_batched(space.sample()), state=None, info=Batch())[0])
     except Exception:  # it needs infos, or another kind of observation: the collector will tell
         return None
     return found if isinstance(found, Distribution) else None
+
+
+def _would_notice(policy: ProbabilisticActorPolicy) -> bool:
+    """Whether an evaluation that nobody asked for would show: in hooks, an own forward pass, or lazy layers."""
+    return (
+        type(policy).forward is not ProbabilisticActorPolicy.forward
+        or any(isinstance(parameter, UninitializedParameter) for parameter in policy.parameters())
+        or any(is_watched(module) for module in policy.modules() if module is original(module))
+    )
 
 
 def _batched(obs: Any) -> Any:
