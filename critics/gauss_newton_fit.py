@@ -179,7 +179,7 @@ class _ValueProblem:
             if len(self.values.parts) == 1:
                 whole = part
             products.append(self._product(leaf, rows) if whole is None else whole.product)
-            del part  # of several, none outlives its turn: the memory of one pass is the most that is taken
+            del part  # freed before the next pass, so that peak memory is that of one
         return _Linearisation(leaf, error, gradient, weighted_sum(products, self._weights), whole)
 
     def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from trpo_ts.critics.value_network import make_critic
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk, make_recurrent_trunk
 from trpo_ts.recurrent.sequences import SequencedObs
+from trpo_ts.validation.argument_names import NETWORK_NAMES, explained
 
 __all__ = ["RecurrentCritic", "make_recurrent_critic"]
 
@@ -36,7 +37,10 @@ class RecurrentCritic(nn.Module):
         self._kept: dict[str, Tensor] = {}
 
     def forward(self, obs: Any) -> Tensor:
-        """Return values ``(n, 1)`` of :class:`trpo_ts.sequences.SequencedObs`, or of first observations of episodes."""
+        """Return values ``(n, 1)``.
+
+        :param obs: :class:`trpo_ts.recurrent.sequences.SequencedObs`, or first observations of episodes.
+        """
         if isinstance(obs, SequencedObs):
             features, _ = self.trunk(obs.obs, obs.sequences)
         else:
@@ -81,6 +85,7 @@ class RecurrentCritic(nn.Module):
         self._kept = dict(state)
 
 
+@explained(NETWORK_NAMES)
 def make_recurrent_critic(
     observation_space: gym.Space[object],
     *,

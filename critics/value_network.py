@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trpo_ts.networks.orthogonal_layers import orthogonal_linear
 from trpo_ts.networks.trunk import trunk_or
+from trpo_ts.validation.argument_names import NETWORK_NAMES, explained
 
 __all__ = ["ValueNetwork", "make_critic"]
 
@@ -33,6 +34,7 @@ class ValueNetwork(nn.Module):
         return values
 
 
+@explained(NETWORK_NAMES)
 def make_critic(
     observation_space: gym.Space[Any],
     *,

@@ -21,7 +21,7 @@ class ActionMap:
     :param low: the environment's lower bounds, likewise; infinite where there are none.
     :param high: the upper bounds.
     :param squash: whether :math:`f` is tanh; else it is the identity.
-    :param ends: what :math:`f(a)` does not leave where the policy samples; its density may end there.
+    :param ends: the interval in which :math:`f(a)` stays where the policy samples; its density may end there.
     """
 
     offset: np.ndarray

@@ -15,6 +15,7 @@ from tianshou.utils.net.common import ActionReprNet, ModuleWithVectorOutput
 from torch import Tensor, nn
 
 from trpo_ts.networks import LinearActor, make_trunk
+from trpo_ts.networks.entries import entry
 
 __all__ = ["MaskedActor", "WithoutMask", "make_actor", "make_unmasked_trunk"]
 
@@ -81,7 +82,7 @@ class WithoutMask(ModuleWithVectorOutput):
 
     def forward(self, obs: Any, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
         """Return the trunk's features and its state."""
-        rest = obs[self.keys[0]] if len(self.keys) == 1 else Batch({key: obs[key] for key in self.keys})
+        rest = entry(obs, self.keys[0]) if len(self.keys) == 1 else Batch({key: entry(obs, key) for key in self.keys})
         features, state = self.trunk(rest, state)
         return features, state
 
@@ -91,7 +92,7 @@ class MaskedActor(ActionReprNet[Any]):
 
     :param actor: the actor without a mask.
     :param mask_key: the observation's key of the mask, shape ``(N, logits)`` when flattened; 0 is invalid.
-    :param means: how many outputs before the logits are none.
+    :param means: the number of leading outputs that are means.
     """
 
     def __init__(self, actor: nn.Module, mask_key: str, means: int) -> None:
@@ -103,5 +104,5 @@ class MaskedActor(ActionReprNet[Any]):
     def forward(self, obs: Any, state: Any = None, info: Any = None) -> tuple[Tensor, Any]:
         """Return the outputs and the actor's state."""
         outputs, state = self.actor(obs, state=state, info=info)
-        invalid = torch.as_tensor(obs[self.mask_key], device=outputs.device).flatten(1) == 0
+        invalid = torch.as_tensor(entry(obs, self.mask_key), device=outputs.device).flatten(1) == 0
         return outputs.masked_fill(F.pad(invalid, (self.means, 0), value=False), -math.inf), state

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from trpo_ts.autodiff.watched_modules import is_watched
 from trpo_ts.runtime import preserved_generators
+from trpo_ts.uncompiled import original
 
 __all__ = ["ActionDistribution"]
 
@@ -30,8 +31,8 @@ class ActionDistribution(nn.Module):
 
     def __init__(self, policy: ProbabilisticActorPolicy, *, draws: bool = False) -> None:
         super().__init__()
-        self._draws = draws
-        self.policy = policy
+        policy = original(policy)
+        self.policy, self._draws = policy, draws
         # A policy with a forward pass of its own, or with hooks, decides there what its distribution is.
         self._must_be_called = type(policy).forward is not _FORWARD or is_watched(policy)
 

@@ -21,15 +21,16 @@ def generalised_advantages(
     next_values: np.ndarray,
     gamma: float,
     gae_lambda: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return advantages and returns of a rollout, both of shape ``(N,)``, in units of reward.
+) -> np.ndarray:
+    r"""Return the advantages of a rollout, shape ``(N,)``, in units of reward.
 
     .. math::
-        \delta_t = r_t + \gamma (1 - d_t) V(s_{t+1}) - V(s_t), \qquad
-        A_t = \delta_t + \gamma \lambda (1 - e_t) A_{t+1}, \qquad R_t = A_t + V(s_t)
+        \delta_t = r_t + \gamma (1 - d_t) V(s'_t) - V(s_t), \qquad
+        A_t = \delta_t + \gamma \lambda (1 - e_t) A_{t+1}
 
-    Schulman et al. 2016, arXiv:1506.02438, equation 16. :math:`d_t` is 1 where the episode terminated; :math:`e_t` is 1
-    there too, and where the episode was truncated or the rollout ends. The loop is Tianshou's compiled one.
+    Schulman et al. 2016, arXiv:1506.02438, equation 16. The next observation :math:`s'_t` is not that of the following
+    row after a truncation. :math:`d_t` is 1 where the episode terminated. :math:`e_t` is 1 there too, and where the
+    episode was truncated or the rollout ends. The loop is Tianshou's compiled one.
 
     :param batch: Tianshou's batch, for rewards.
     :param buffer: the buffer it is from, for the ends of episodes.
@@ -39,10 +40,12 @@ def generalised_advantages(
     :param gamma: the discount factor.
     :param gae_lambda: :math:`\lambda`.
     """
-    returns, advantages = OnPolicyAlgorithm.compute_episodic_return(
+    # Tianshou's own mask is that of the buffer's row, which for one of several agents need not be where it ended.
+    next_values = next_values * ~batch.terminated
+    _, advantages = OnPolicyAlgorithm.compute_episodic_return(
         batch, buffer, indices, next_values, values, gamma=gamma, gae_lambda=gae_lambda
     )
-    return advantages, returns
+    return advantages
 
 
 def normalised(adv: Tensor) -> Tensor:

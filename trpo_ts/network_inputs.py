@@ -31,6 +31,7 @@ from trpo_ts.policies.gaussian import GaussianActor
 from trpo_ts.policies.masked import MaskedActor, WithoutMask
 from trpo_ts.policies.recurrent_policy import RecurrentActor
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
+from trpo_ts.uncompiled import original
 
 __all__ = ["NetworkInput", "as_tensors", "copied", "rows_of", "takes_tensors"]
 
@@ -59,7 +60,10 @@ def takes_tensors(network: nn.Module) -> bool:
     """Whether a network is known to do the same with tensors of its dtype as with arrays, and not to change them."""
     module: Any = network
     while True:
-        if not isinstance(module, nn.Module) or is_watched(module):
+        if not isinstance(module, nn.Module):
+            return False
+        module = original(module)
+        if is_watched(module):
             return False
         if type(module) is MLP:
             return type(next(iter(module.model), None)) is nn.Linear

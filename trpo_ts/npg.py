@@ -22,10 +22,10 @@ from trpo_ts.advantages import generalised_advantages, normalised
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
-from trpo_ts.critics.optimizer_fit import OptimizerFit
+from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.recurrent.replay import policy_sequences
-from trpo_ts.returns import explained_variance, including, return_unit
+from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
 from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver.problem import Point, PolicyProblem
@@ -35,11 +35,19 @@ from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
 from trpo_ts.transaction import undone_on_error
+from trpo_ts.turns import own_transitions
+from trpo_ts.validation.argument_names import ALGORITHM_NAMES, explained
+from trpo_ts.validation.collecting_checks import warn_of_collecting
+from trpo_ts.validation.learner_parts import check_parts
+from trpo_ts.validation.memory_check import MemoryCheck
+from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
 from trpo_ts.validation.policy_function_checks import unmoved_policy
+from trpo_ts.validation.recorded_shapes import check_stacking, with_scalar_rewards
 from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
+from trpo_ts.validation.shape_errors import named_shapes
 from trpo_ts.validation.trainable_parameters import check_trainable
 
 __all__ = ["NPG"]
@@ -82,7 +90,8 @@ class NPG(ActorCriticWithState):
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops; 0 never does. Lower follows
         the rollout more closely, and its noise too.
     :param preconditioner: ``KFAC()`` needs one product where plain conjugate gradient (None) needs about ten
-        (``docs/benchmarks.md``). The system that is solved and the line search stay the same. For solutions that are
+        (``docs/benchmarks.md``). With None, set ``cg_tolerance=0`` too: its default is meant for K-FAC. The system that
+        is solved stays the same; with ``KFAC()`` a full step just above ``max_kl`` is cut to it. For solutions that are
         exact for the rollout, noise included, take ``KFAC(relative_damping=0.0)`` and a small ``cg_tolerance``.
     :param fisher_subsampling: the part of the rollout, in (0, 1], from which the Fisher matrix is estimated. The
         paper takes 0.1: products get ten times cheaper, the direction noisier; the line search still uses all.
@@ -95,6 +104,7 @@ class NPG(ActorCriticWithState):
     :raises ValueError: for a value outside its range, naming the parameter, the range and the value.
     """
 
+    @explained(ALGORITHM_NAMES)
     def __init__(
         self,
         *,
@@ -117,11 +127,9 @@ class NPG(ActorCriticWithState):
         critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
-        check_instance("policy", policy, ProbabilisticActorPolicy, "build one with trpo_ts.policies.make_policy")
-        check_instance("critic", critic, nn.Module, "build one with trpo_ts.critics.make_critic")
+        check_parts(policy=policy, critic=critic, optim=optim)
         if critic_fit is not None:
             check_instance("critic_fit", critic_fit, CriticFit, "for example trpo_ts.critics.GaussNewtonFit()")
-        check_instance("optim", optim, OptimizerFactory, "for example tianshou's AdamOptimizerFactory(lr=1e-3)")
         super().__init__(
             policy=policy,
             critic=critic,
@@ -144,11 +152,15 @@ class NPG(ActorCriticWithState):
         self.fisher_subsampling = check_real("fisher_subsampling", fisher_subsampling, 0.0, 1.0, low_open=True)
         self.ent_coef = check_real("ent_coef", ent_coef, 0.0)
         self.critic_fit = critic_fit
+        if critic_fit is None or isinstance(critic_fit, OptimizerFit | MinibatchFit):
+            check_steps(torch_optimizer(self.optim))
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
         self._check_policy = PolicyCheck()
+        self._check_memory = MemoryCheck()
         self._checked_fit: tuple[Any, ...] = ()
+        warn_of_collecting(policy)
 
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
         """Update policy and critic from the whole buffer, as Tianshou's on-policy trainer calls it.
@@ -171,21 +183,27 @@ class NPG(ActorCriticWithState):
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
         with update_context(self), undone_on_error(self):
+            batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
             check_separate(self.policy, self.critic, self._critic_parameters())
             transitions = self._transitions(batch, buffer, indices)
+            check_stacking(buffer)
             check_recording(transitions)
-            self._check_policy(
-                self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
-            )
+            self._check_memory(self.policy, transitions, batch.get("policy", Batch()).get("hidden_state"))
+            with named_shapes("policy", self.policy, batch.obs):
+                self._check_policy(
+                    self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
+                )
             return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]
         self, batch: BatchWithAdvantagesProtocol, batch_size: int | None, repeat: int
     ) -> NPGTrainingStats:
-        r"""Take the policy's steps and fit the critic (arXiv:1502.05477, algorithm 1 with appendix C).
+        r"""Take the policy's steps and fit the critic (arXiv:1502.05477, section 6 and appendix C).
 
-        A step that was not accepted is not tried again: the problem has not changed. The critic gets all its fits.
+        :meth:`_preprocess_batch` has computed :math:`V`, :math:`A` and :math:`R` of the rollout before, in
+        :meth:`_rollout`. A step that was not accepted is not tried again: the problem has not changed. The critic gets
+        all its fits.
         """
         rollout = rollout_of(batch)
         steps: list[PolicyStep] = []
@@ -197,8 +215,10 @@ class NPG(ActorCriticWithState):
             check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
-                    x = natural_gradient(problem, problem.linearise(point), self._solver)  # (F + cI) x = g
-                    step = self._policy_step(problem, point, x)  # theta + alpha x, for TRPO with KL <= delta
+                    model = problem.linearise(point)  # g, and v -> F v
+                    direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
+                    del model  # its graph would stay in memory while the critic is fitted
+                    step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
                     policy.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
@@ -248,18 +268,21 @@ class NPG(ActorCriticWithState):
         self, transitions: Transitions, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> Rollout:
         """Estimate advantages and returns, and update the statistics of returns."""
-        critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
+        with named_shapes("critic", self.critic, batch.obs):
+            critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
         self._check_fit(critic_obs, values)
         unit = self._return_unit()  # that of the targets which the critic was last fitted to
-        advantages, returns = generalised_advantages(
+        in_rewards = values.cpu().numpy() * unit
+        advantages = generalised_advantages(
             batch,
             buffer,
             indices,
-            values=values.cpu().numpy() * unit,
+            values=in_rewards,
             next_values=next_values.cpu().numpy() * unit,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
+        returns = lambda_returns(advantages, in_rewards)
         if self.return_scaling:
             self.ret_rms = including(self.ret_rms, returns)
         new_unit = self._return_unit()

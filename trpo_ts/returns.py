@@ -1,4 +1,4 @@
-r"""Returns :math:`R`, the critic's targets: the unit in which it is fitted to them, and how well it predicts them."""
+r"""Returns :math:`R`: the critic's targets, the unit in which it is fitted to them, and how well it predicts them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,21 @@ import torch
 from tianshou.utils import RunningMeanStd
 from torch import Tensor
 
-__all__ = ["explained_variance", "including", "return_unit"]
+__all__ = ["explained_variance", "including", "lambda_returns", "return_unit"]
 
 _LEAST_VARIANCE = 1e-8
+
+
+def lambda_returns(advantages: np.ndarray, values: np.ndarray) -> np.ndarray:
+    r"""Return the TD(:math:`\lambda`) targets :math:`R_t = A_t + V(s_t)`, shape ``(N,)``.
+
+    Schulman et al. 2016, arXiv:1506.02438, section 5, the footnote on targets of the value function.
+
+    :param advantages: :math:`A`, shape ``(N,)``, before they are normalised.
+    :param values: :math:`V(s)`, shape ``(N,)``, in the same unit.
+    """
+    returns: np.ndarray = advantages + values
+    return returns
 
 
 def return_unit(statistics: RunningMeanStd) -> float:

@@ -1,7 +1,8 @@
 r"""The rollout of one update, typed: a sample of the behaviour policy's states and actions.
 
 The states are distributed as :math:`\rho_{\theta_{old}}`, the state visitation distribution (arXiv:1502.05477, section
-2): each is drawn by following the policy (section 5.1, "single path").
+2), without its discount (deviation 10 in ``docs/trpo.md``): each is drawn by following the policy (section 5.1, "single
+path").
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 * Modules are in evaluation mode where asked for; each submodule gets its own mode back.
 * Distributions do not check their arguments: it takes time, and an update turns bad candidates down itself.
 * Attention and recurrent layers use kernels that have second derivatives.
+* What ``torch.compile`` compiled runs as it was written (:mod:`trpo_ts.uncompiled`).
 * ``nn.Sequential`` chains of the networks are evaluated as one operation
   (:func:`trpo_ts.autodiff.fused_chains.fused_chains`).
 
-The second and third are switches of torch for the whole process. Updates may overlap, nested or in threads: the first
-to enter saves the switches and sets them, the last to leave restores them, also after an exception.
+The second, third and fourth are switches of torch for the whole process. Updates may overlap, nested or in threads: the
+first to enter saves the switches and sets them, the last to leave restores them, also after an exception.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.backends import cuda, cudnn
 from torch.distributions import Distribution
 
 from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.uncompiled import uncompiled
 
 __all__ = [
     "evaluation_mode",
@@ -56,6 +58,7 @@ def update_context(*networks: nn.Module) -> Iterator[None]:
         for network in networks:
             stack.enter_context(restored_modes(network))
         stack.enter_context(without_validation())
+        stack.enter_context(uncompiled())
         stack.enter_context(twice_differentiable(*networks))
         stack.enter_context(fused_chains(*networks))
         yield

@@ -14,6 +14,7 @@ from trpo_ts.network_inputs import NetworkInput, rows_of
 from trpo_ts.recurrent.sequences import SequencedObs, Sequences, starts_after
 from trpo_ts.rollout import Transitions
 from trpo_ts.runtime import evaluation_mode
+from trpo_ts.uncompiled import original
 
 __all__ = ["replayed_values", "rollout_values", "state_values", "values_of"]
 
@@ -30,8 +31,9 @@ def values_of(critic: nn.Module, transitions: Transitions, max_batchsize: int) -
         NetworkInput(critic, value, device=parameter.device, dtype=parameter.dtype)
         for value in (transitions.obs, transitions.obs_next)
     )
-    if isinstance(critic, RecurrentCritic):
-        return replayed_values(critic, transitions, obs.value, obs_next.value, max_batchsize)
+    recurrent = original(critic)
+    if isinstance(recurrent, RecurrentCritic):
+        return replayed_values(recurrent, transitions, obs.value, obs_next.value, max_batchsize)
     return obs, *rollout_values(critic, obs, obs_next, transitions.continues, max_batchsize)
 
 

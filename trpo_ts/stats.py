@@ -21,8 +21,8 @@ class NPGTrainingStats(tianshou_npg.NPGTrainingStats):
     """What an update did; every number is finite.
 
     Where ``repeat`` asks for several policy steps, improvements are summed over them, norms, iterations and
-    residuals averaged. Of the steps after the first it is no fault when they find nothing more to gain within the
-    KL budget: ``accepted`` and ``outcome`` speak of the first.
+    residuals averaged. ``accepted`` and ``outcome`` describe the first step: later steps may find nothing more to
+    gain within the KL budget.
     """
 
     actor_loss: SequenceSummaryStats

@@ -11,13 +11,13 @@ from typing import cast
 
 import torch
 from tianshou.algorithm.algorithm_base import Algorithm
-from tianshou.data import Batch
+from tianshou.data import Batch, ReplayBuffer
 from tianshou.data.types import BatchWithAdvantagesProtocol
 from torch import nn
 
 from trpo_ts.rollout import Rollout
 
-__all__ = ["OwnParameters", "as_batch", "rollout_of", "torch_optimizer"]
+__all__ = ["OwnParameters", "as_batch", "rollout_of", "stacks_observations", "torch_optimizer"]
 
 
 class _RolloutBatch(Batch):
@@ -43,6 +43,11 @@ def rollout_of(batch: BatchWithAdvantagesProtocol) -> Rollout:
 def torch_optimizer(optimizer: Algorithm.Optimizer) -> torch.optim.Optimizer:
     """Return torch's optimiser inside Tianshou's."""
     return optimizer._optim
+
+
+def stacks_observations(buffer: ReplayBuffer) -> bool:
+    """Whether a buffer puts observations together that were single ones when they were added."""
+    return bool(buffer.stack_num > 1 and not buffer._save_only_last_obs)
 
 
 class OwnParameters(nn.Module):

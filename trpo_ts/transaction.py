@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trpo_ts.critics.recurrent_critic import RecurrentCritic
 from trpo_ts.tianshou_adapter import torch_optimizer
+from trpo_ts.uncompiled import original
 
 __all__ = ["undone_on_error"]
 
@@ -49,7 +50,8 @@ class _Snapshot:
         self._values = [tensor.detach().clone() for tensor in self._tensors]
         self._moments = {p: _copy(state) for p, state in self._optimizer.state.items()}
         self._returns = algorithm.ret_rms  # replaced by an update, not changed
-        self._memory = algorithm.critic.get_extra_state() if isinstance(algorithm.critic, RecurrentCritic) else None
+        self._critic = original(algorithm.critic)
+        self._memory = self._critic.get_extra_state() if isinstance(self._critic, RecurrentCritic) else None
 
     def restore(self) -> None:
         """Put everything back."""
@@ -61,7 +63,7 @@ class _Snapshot:
         self._optimizer.state.update(self._moments)
         self._algorithm.ret_rms = self._returns
         if self._memory is not None:
-            self._algorithm.critic.set_extra_state(self._memory)
+            self._critic.set_extra_state(self._memory)
 
 
 def _copy(state: dict[str, Any]) -> dict[str, Any]:

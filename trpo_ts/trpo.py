@@ -17,6 +17,7 @@ from trpo_ts.rollout import Rollout
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, trust_region_step
 from trpo_ts.stats import TRPOTrainingStats, summary
+from trpo_ts.validation.argument_names import ALGORITHM_NAMES, explained
 from trpo_ts.validation.parameter_values import check_bool, check_integer, check_real
 
 __all__ = ["TRPO"]
@@ -41,6 +42,7 @@ class TRPO(NPG):
         follows from ``max_kl``.
     """
 
+    @explained(ALGORITHM_NAMES)
     def __init__(
         self,
         *,

@@ -8,6 +8,8 @@ from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm, TrainingStats
 from tianshou.data import BaseCollector, CachedReplayBuffer, CollectStatsBase, ReplayBuffer, ReplayBufferManager
 from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
 
+from trpo_ts.validation.environment_checks import check_separate_environments
+
 __all__ = ["WholeRolloutTrainer", "check_not_overwritten", "check_rollout_fits"]
 
 
@@ -53,11 +55,15 @@ class WholeRolloutTrainer(OnPolicyTrainer):
 
     :param algorithm: the algorithm.
     :param params: Tianshou's parameters.
-    :raises ValueError: when ``params.training_collector.buffer`` is smaller than a collect.
+    :raises ValueError: when ``params.training_collector.buffer`` is smaller than a collect, or two workers of a
+        collector share one environment.
     """
 
     def __init__(self, algorithm: OnPolicyAlgorithm[Any], params: OnPolicyTrainerParams) -> None:
         check_rollout_fits(params.training_collector, params.collection_step_num_env_steps)
+        for collector in (params.training_collector, params.test_collector):
+            if collector is not None:
+                check_separate_environments(collector.env)
         super().__init__(algorithm, params)
 
     def _update_step(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:

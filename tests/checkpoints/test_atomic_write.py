@@ -112,5 +112,6 @@ def test_only_own_temporaries_are_taken_for_such(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda a, b: (seen.append(os.path.basename(a)), replace(a, b)))
     atomic_write(tmp_path / "a.ckpt", b"")
     assert is_temporary_of("a.ckpt", seen[0])
-    for name in (".notes.tmp", ".a.ckpt.tmp", ".a.ckpt.0123.tmp", seen[0][1:], seen[0] + "x", seen[0].replace("a", "b", 1)):
+    others = (seen[0][1:], seen[0] + "x", seen[0].replace("a", "b", 1))
+    for name in (".notes.tmp", ".a.ckpt.tmp", ".a.ckpt.0123.tmp", *others):
         assert not is_temporary_of("a.ckpt", name)

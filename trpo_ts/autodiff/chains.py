@@ -8,8 +8,10 @@ Most policies and critics are such chains. From the input :math:`y_0` each link 
     J^\top u: \quad &g_l = \phi_l' \odot (g_{l+1} W_{l+1}), \quad
     \bar W_l = g_l^\top y_l, \quad \bar b_l = \textstyle\sum_n g_{ln}.
 
-Written out, they need no graph from layer to layer. At the sizes of reinforcement learning, where an operation takes
-about ten microseconds, that graph is much of the time.
+:math:`V_l` and :math:`v_l` are the parts of :math:`v` for :math:`W_l` and :math:`b_l`, :math:`t_l` is the tangent of
+:math:`y_l`, and :math:`u` takes the place of :math:`g_{l+1} W_{l+1}` at the output. Written out, they need no graph
+from layer to layer. At the sizes of reinforcement learning, where an operation takes about ten microseconds, that graph
+is much of the time.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ arXiv:1510.01799). One backward pass gives all of them, and the products with th
     (J v)_n = \sum_l g_{ln}^\top (V_l a_{ln} + v_l), \qquad
     (J^\top u)_{W_l} = \sum_n u_n\, g_{ln}\, a_{ln}^\top, \quad (J^\top u)_{b_l} = \sum_n u_n\, g_{ln}:
 
-one matrix product per layer each, where going through the layers one after another takes two.
+one matrix product per layer each, where going through the layers one after another takes two. :math:`V_l` and
+:math:`v_l` are the parts of :math:`v` for :math:`W_l` and :math:`b_l`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Whether something else than a module's own class would notice, or do, a call of the module.
+"""Detects hooks and replaced forwards, where a module must really be called.
 
-Where that is so, the call must happen: nothing may compute the same by another way.
+Elsewhere an update may compute the same in a faster way.
 """
 
 from __future__ import annotations

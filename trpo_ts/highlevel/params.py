@@ -21,11 +21,13 @@ from trpo_ts.critics.fit import CriticFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.npg import NPG
 from trpo_ts.policies import make_policy
+from trpo_ts.validation.argument_names import explained_parameters
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_real
 
 __all__ = ["NPGParams", "TRPOParams", "check_params"]
 
 
+@explained_parameters
 @dataclass(kw_only=True)
 class NPGParams(algorithm_params.NPGParams):
     """The parameters of :class:`trpo_ts.NPG`, which explains them, and those of its policy and critic's optimiser.
@@ -50,6 +52,7 @@ class NPGParams(algorithm_params.NPGParams):
         return {**super().create_kwargs(data), **kept}
 
 
+@explained_parameters
 @dataclass(kw_only=True)
 class TRPOParams(NPGParams, algorithm_params.TRPOParams):
     """The parameters of :class:`trpo_ts.TRPO`, which explains them, and those that :class:`NPGParams` names."""

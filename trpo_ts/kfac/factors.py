@@ -110,9 +110,11 @@ def _weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tenso
 def _random_signs(like: Sequence[Tensor], place: Place | None = None) -> list[Tensor]:
     """Return tensors of random signs, always the same ones; the global generators are left alone."""
     if place is not None:
+        # A part's signs are its rows of those of all samples, so that the parts' factors add up to those of one pass.
         whole = _random_signs([tensor.new_empty(1).expand(place.count, *tensor.shape[1:]) for tensor in like])
         return [signs[place.rows] for signs in whole]
     shapes = tuple(tuple(tensor.shape) for tensor in like)
+    # Few signs are kept from update to update; many would fill memory, and are drawn again past the cache.
     draw = _drawn_signs if sum(tensor.numel() for tensor in like) <= _KEPT else _drawn_signs.__wrapped__
     return [sign.to(tensor.dtype) for sign, tensor in zip(draw(shapes, like[0].device), like, strict=True)]
 

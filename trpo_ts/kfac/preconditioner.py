@@ -118,8 +118,10 @@ class _Block:
         heights, widths = ([shape[i] for shape in group.shapes] for i in (0, 1))
         self._columns = group.inputs.split(widths)
         self._rows = group.derivatives.split(heights)
+        # Views of one buffer: by rows it holds V_m A_m of each layer m, by columns what is multiplied with G_l.
         product = group.inputs.new_empty(sum(heights), sum(widths))
         self._products_by_rows, self._products_by_columns = product.split(heights), product.split(widths, dim=1)
+        # Of the rows of layer i in a factor, the i-th columns are its diagonal block.
         self._inverses = [
             _damped_inverses(row.split(heights, dim=1)[i], column.split(widths, dim=1)[i], damping)
             for i, (row, column) in enumerate(zip(self._rows, self._columns, strict=True))

@@ -1,6 +1,6 @@
 r"""K-FAC: a model of the Fisher matrix as a preconditioner of conjugate gradient.
 
-Taking inputs and derivatives of the layers for independent (Martens and Grosse 2015, arXiv:1503.05671) gives
+Treating inputs and derivatives of the layers as independent (Martens and Grosse 2015, arXiv:1503.05671) gives
 
 .. math:: \tilde F_{lm} = \mathbb{E}[a_l a_m^\top] \otimes \mathbb{E}[g_l g_m^\top].
 
@@ -54,8 +54,8 @@ class KFAC:
     :param samples: the most samples from which the model is estimated, >= 1, evenly spaced in the rollout.
     :param relative_damping: the least damping of the model, >= 0, in multiples of the mean of the layers' diagonal.
         The solution of the system does not depend on it, but what few iterations make of it does. With a model that
-        is damped more than the system they keep to the directions of much curvature, which another rollout
-        confirms; 0 follows the rollout most closely (``docs/benchmarks.md``).
+        is damped more than the system they keep to high-curvature directions, which also hold on new data; 0
+        follows the rollout most closely (``docs/benchmarks.md``).
     """
 
     inner_iterations: int = 4
@@ -73,9 +73,9 @@ class KFAC:
         return self.inner_iterations > 1
 
     def shares_pass(self, count: int) -> bool:
-        """Whether the model is made from a pass over all ``count`` samples that is needed anyway.
+        """Whether the model reuses the update's pass: for rollouts of at most 4 times :attr:`samples` rows.
 
-        It spares the model's own pass over :attr:`samples`, and takes the derivatives of all of them.
+        That spares a pass of its own over :attr:`samples`, but takes the derivatives of all rows.
         """
         return count <= _SHARED * self.samples
 
@@ -155,5 +155,5 @@ class KFAC:
                 if not trace.has_samples(rows.stop - rows.start):
                     raise RowsNotSamplesError("a layer's rows are not the samples")
                 found.append(kronecker_factors(trace, metric, coupled=self.coupled, place=Place(rows, len(samples))))
-            del trace, metric  # none outlives its turn: the memory of one pass is the most that is taken
+            del trace, metric  # freed before the next pass, so that peak memory is that of one
         return KroneckerFactors.joined(found, [(rows.stop - rows.start) / len(samples) for rows in parts])

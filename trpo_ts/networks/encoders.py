@@ -12,6 +12,7 @@ from gymnasium import spaces
 from tianshou.data import Batch
 from torch import Tensor, nn
 
+from trpo_ts.networks.entries import entry
 from trpo_ts.networks.images import ImageEncoder, channel_axis
 from trpo_ts.networks.numbers import Encoder, OneHotEncoder, VectorEncoder
 from trpo_ts.networks.orthogonal_layers import orthogonal_linear
@@ -74,7 +75,7 @@ class DictEncoder(Encoder):
     def forward(self, obs: Any, like: Tensor) -> Tensor:
         """Return the vectors, shape ``(N, output_dim)``, of a batch or mapping with the Dict's keys."""
         return torch.cat(
-            [encoder(obs[key], like) for key, encoder in zip(self._keys, self.encoders, strict=True)], dim=1
+            [encoder(entry(obs, key), like) for key, encoder in zip(self._keys, self.encoders, strict=True)], dim=1
         )
 
 

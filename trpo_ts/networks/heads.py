@@ -16,7 +16,7 @@ HEAD_GAIN = 0.01
 
 
 class LinearActor(AbstractDiscreteActor):
-    """A trunk and a linear layer: observations to the logits of a discrete distribution.
+    """A trunk and a linear layer: observations to the numbers that a distribution is made of, such as logits.
 
     :param trunk: the network from observations to features.
     :param outputs: how many numbers an observation is mapped to.

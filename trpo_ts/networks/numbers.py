@@ -10,6 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from trpo_ts.networks.entries import check_shape
+
 __all__ = ["Encoder", "OneHotEncoder", "UnitScale", "VectorEncoder"]
 
 _WIDEST_SCALE = 2**16
@@ -37,6 +39,7 @@ class UnitScale(nn.Module):
 
     def __init__(self, space: spaces.Box) -> None:
         super().__init__()
+        self._shape = tuple(space.shape)
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         widest = _WIDEST_SCALE if space.dtype.kind in "iu" else np.finfo(np.float32).max
         with np.errstate(over="ignore", invalid="ignore"):
@@ -50,6 +53,7 @@ class UnitScale(nn.Module):
     def forward(self, obs: Any, like: Tensor) -> Tensor:
         """Return the numbers, in the shape of the observations."""
         numbers = torch.as_tensor(obs, device=like.device).to(like.dtype)
+        check_shape(numbers.shape, self._shape)
         return (numbers - self.low) * self.inverse_range if self._needed else numbers
 
 
@@ -61,6 +65,7 @@ class VectorEncoder(Encoder):
 
     def __init__(self, space: spaces.Box | spaces.MultiBinary) -> None:
         super().__init__(int(np.prod(space.shape)))
+        self._shape = tuple(space.shape)
         self.scale = UnitScale(space) if isinstance(space, spaces.Box) and space.dtype.kind != "f" else None
 
     def forward(self, obs: Any, like: Tensor) -> Tensor:
@@ -69,7 +74,10 @@ class VectorEncoder(Encoder):
             numbers = torch.as_tensor(obs, device=like.device).to(like.dtype)
         else:
             numbers = self.scale(obs, like)
-        return numbers.reshape(len(numbers), -1)
+        vectors = numbers.reshape(len(numbers), -1)
+        if vectors.shape[1] != self.output_dim:
+            check_shape(numbers.shape, self._shape)
+        return vectors
 
 
 class OneHotEncoder(Encoder):
@@ -84,11 +92,15 @@ class OneHotEncoder(Encoder):
     def __init__(self, counts: Iterable[int], starts: Iterable[int]) -> None:
         counts = np.array([int(count) for count in counts])
         super().__init__(int(counts.sum()))
+        self._components = len(counts)
         firsts = np.cumsum(counts) - counts - np.array([int(start) for start in starts])
         self.register_buffer("positions", torch.as_tensor(firsts), persistent=False)
 
     def forward(self, obs: Any, like: Tensor) -> Tensor:
         """Return zeros and ones, shape ``(N, output_dim)``, for categories ``(N, ...)``."""
         categories = torch.as_tensor(obs, device=like.device).long()
-        indices = categories.reshape(len(categories), -1) + self.positions
+        columns = categories.reshape(len(categories), -1)
+        if columns.shape[1] != self._components:
+            check_shape(categories.shape, (self._components,))
+        indices = columns + self.positions
         return like.new_zeros(len(indices), self.output_dim).scatter_(1, indices, 1.0)

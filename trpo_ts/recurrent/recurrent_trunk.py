@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 import torch
+from tianshou.data import Batch
 from tianshou.utils.net.common import ModuleWithVectorOutput
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ class RecurrentTrunk(ModuleWithVectorOutput):
         :param state: what this returned for the environments' step before, None at the start of episodes; or the
             :class:`Sequences` of the rows.
         :param info: not looked at.
+        :raises ValueError: when the state is not what this returned for as many environments.
         """
         if isinstance(state, Sequences):
             return self.replay(obs, state)[:, : self.output_dim], None
@@ -43,7 +45,7 @@ class RecurrentTrunk(ModuleWithVectorOutput):
         if state is None:
             before = gates.new_zeros(len(gates), self.cell.state_size)
         else:
-            before = torch.as_tensor(state["after"]).to(gates)
+            before = self._carried(state, len(gates)).to(gates)
         after = self.cell.step(gates, before)
         # With the state before, each row of a buffer tells from which state it started.
         return after[:, : self.output_dim], {"before": before.detach(), "after": after.detach()}
@@ -67,6 +69,19 @@ class RecurrentTrunk(ModuleWithVectorOutput):
         place[rows] = torch.arange(len(rows), device=rows.device)
         return torch.cat(states)[place]
 
+    def _carried(self, state: Any, count: int) -> Tensor:
+        """Return the state after the step before, shape ``(n, state_size)``."""
+        after = state.get("after") if isinstance(state, dict | Batch) else None
+        expected = (count, self.cell.state_size)
+        if after is None or tuple(after.shape) != expected:
+            got = "none" if after is None else tuple(after.shape)
+            raise ValueError(
+                f"state must hold what the trunk returned for the step before, of shape {expected}, got {got}; hand it "
+                "back at the next step. Multi-agent algorithms of Tianshou do not: their agents need policies without "
+                "memory, and several past observations in each observation"
+            )
+        return torch.as_tensor(after)
+
     def _gates(self, obs: Any) -> Tensor:
         features, _ = self.encoder(obs)
         gates: Tensor = self.cell.input(features)
@@ -79,12 +94,15 @@ def make_recurrent_trunk(
     hidden_size: int,
     encoder_sizes: Sequence[int],
     activation: type[nn.Module],
+    *,
+    make_encoder: Callable[..., ModuleWithVectorOutput] = make_trunk,
 ) -> RecurrentTrunk:
     """Return a new trunk; see :func:`trpo_ts.policies.make_recurrent_policy`.
 
+    :param make_encoder: makes the encoder of a space, from widths and an activation.
     :raises ValueError: for a space or a value that is not supported, with what to do about it.
     """
     if len(encoder_sizes) == 0:
         raise ValueError(f"encoder_sizes must be a sequence of at least one width, got {encoder_sizes!r}; say (64,)")
-    encoder = make_trunk(observation_space, encoder_sizes, activation)
+    encoder = make_encoder(observation_space, encoder_sizes, activation)
     return RecurrentTrunk(encoder, make_cell(cell, encoder.get_output_dim(), hidden_size))

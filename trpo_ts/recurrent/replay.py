@@ -22,15 +22,9 @@ def policy_sequences(policy: nn.Module, recorded: Batch, ends: np.ndarray) -> Se
     :raises ValueError: when the buffer does not hold the policy's states, one before and one after each row.
     """
     trunk = next((module for module in policy.modules() if isinstance(module, RecurrentTrunk)), None)
-    state = recorded.get("hidden_state")
     if trunk is None:
-        if state is not None:
-            raise ValueError(
-                f"policy must be without memory or one of trpo_ts.policies.make_recurrent_policy, got a "
-                f"{type(getattr(policy, 'actor', policy)).__name__} that keeps a state: an update cannot tell from "
-                "which state it acted"
-            )
         return None
+    state = recorded.get("hidden_state")
     if not isinstance(state, Batch) or {"before", "after"} - set(state.get_keys()):
         raise ValueError(
             "buffer must hold the policy's state before and after each row, as batch.policy.hidden_state, got none; "

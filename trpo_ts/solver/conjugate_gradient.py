@@ -44,7 +44,8 @@ class Solution:
 
     :param x: the solution, shape ``(P,)``; zero when the first direction already failed.
     :param iterations: products with :math:`A` that were spent.
-    :param relative_residual: :math:`\|b - A x\| / \|b\|` from the recurrence, in the preconditioner's norm.
+    :param relative_residual: :math:`\|b - A x\| / \|b\|` from the recurrence, in the preconditioner's norm. With a
+        preconditioner it is that before the last step, which takes no product.
     :param curvature: :math:`x^\top A x`, which costs no product: :math:`A x = b - r`. With a preconditioner the term
         of the last step, the smallest, is the model's.
     :param status: why the iteration ended.
@@ -68,8 +69,8 @@ def conjugate_gradient(
     r"""Solve :math:`A x = b` from :math:`x_0 = 0` (Nocedal and Wright, Numerical Optimization, algorithm 5.3).
 
     The residual is relative, so the number of products does not depend on the scale of the rewards. A direction
-    of non-positive or non-finite curvature ends the iteration with the best :math:`x` so far: in exact
-    arithmetic it is the point where a trust-region method stops too (algorithm 7.2).
+    of non-positive or non-finite curvature ends the iteration with the best :math:`x` so far. Unlike Steihaug's method
+    (algorithm 7.2), which follows that direction to the boundary, the length is left to the step size.
 
     A loose tolerance is meant for a preconditioner that is close to the operator. Where the first product shows that it
     is not, the tolerance is at most :data:`UNAIDED_TOLERANCE`.
@@ -135,7 +136,7 @@ def _solve(
         if iterations < max_iterations:
             p.mul_(r_dot_z / previous if preconditioner is None else -float(z.dot(a_p)) / p_a_p).add_(z)
     residual = math.sqrt(max(r_dot_z, 0.0) / start) if start > 0.0 else math.nan
-    curvature = float(x.dot(b - r))
+    curvature = float(x.dot(b - r))  # x^T A x, since A x = b - r
     if preconditioner is not None and status in (SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT):
         x, curvature = _extrapolated(x, curvature, b, r, z, _LastDirection(p, a_p, p_a_p), preconditioner)
     return Solution(x, iterations, residual, curvature, status)
@@ -178,7 +179,7 @@ def _extrapolated(
     Close to the optimum along :math:`p` the gain depends on the length to second order only. Since
     :math:`A x = b - r`, the new :math:`x^\top A x` is exact but for that one term.
     """
-    p = z - (float(z.dot(last.a_p)) / last.p_a_p) * last.p
+    p = z - (float(z.dot(last.a_p)) / last.p_a_p) * last.p  # conjugate to the last direction: p^T A p_last = 0
     modelled_last = float(last.p.dot(preconditioner.multiply(last.p)))
     modelled = float(p.dot(preconditioner.multiply(p)))
     if not (modelled_last > 0.0 and modelled > 0.0):  # at convergence to rounding p is zero

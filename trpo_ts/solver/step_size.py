@@ -8,11 +8,12 @@ __all__ = ["step_size"]
 
 
 def step_size(max_kl: float, curvature: float) -> float:
-    r"""Return :math:`\alpha = \sqrt{2\delta / x^\top A x}`, at which the quadratic model of the KL is :math:`\delta`.
+    r"""Return :math:`\alpha = \sqrt{2\delta / x^\top (F + cI) x}`: there the KL's quadratic model is :math:`\delta`.
 
-    arXiv:1502.05477, appendix C, where it is called :math:`\beta`.
+    arXiv:1502.05477, appendix C, where :math:`\alpha`, :math:`F` and :math:`x` are called :math:`\beta`, :math:`A` and
+    :math:`s`; the damping :math:`c` is an addition.
 
     :param max_kl: :math:`\delta` > 0, in nats.
-    :param curvature: :math:`x^\top A x > 0` of the search direction :math:`x`.
+    :param curvature: :math:`x^\top (F + cI) x > 0` of the search direction :math:`x`.
     """
     return math.sqrt(2.0 * max_kl / curvature)

@@ -2,8 +2,8 @@ r"""One step of the policy: natural gradient (NPG), and the same within the trus
 
 .. math:: x \approx (F + cI)^{-1} g, \qquad \theta' = \theta + \alpha x
 
-Direction and length are separate: :func:`natural_gradient` knows no KL divergence, :func:`trust_region_step` no Fisher
-matrix.
+Direction and length are separate: :func:`natural_gradient` evaluates no KL divergence, :func:`trust_region_step`
+multiplies with no Fisher matrix. The paper calls :math:`F` :math:`A`, and :math:`x` :math:`s`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class PolicyStep:
     :param end: where it ended: ``start`` itself when the step was not accepted.
     :param outcome: whether it was accepted, and why not.
     :param direction: the gradient and the search direction.
-    :param step_size: :math:`\alpha`, 0.0 when no step was taken.
+    :param step_size: the factor on :math:`x` that was accepted, 0.0 when no step was taken: for TRPO ``fraction`` times
+        :math:`\alpha`, for NPG :math:`\eta`.
     :param fraction: the part of the full step that was taken, in ``[0, 1]``.
     :param backtracks: how often the step was shortened.
     """
@@ -152,7 +153,7 @@ def trust_region_step(
 ) -> PolicyStep:
     r"""Take one TRPO step (arXiv:1502.05477, appendix C).
 
-    The full step ends at :math:`\theta_{old} + \sqrt{2\delta / x^\top A x}\, x`, the optimum of the linear model
+    The full step ends at :math:`\theta_{old} + \sqrt{2\delta / x^\top (F + cI) x}\, x`, the optimum of the linear model
     of the surrogate within the quadratic model of the trust region around the behaviour policy. From
     :math:`\theta_{old}` it is the paper's step; from a later point it is the next step of sequential quadratic
     programming on the same problem, so that repeated steps share one KL budget.
@@ -164,14 +165,14 @@ def trust_region_step(
     :param backtrack_coeff: the factor between candidates, in ``(0, 1)``.
     :param max_backtracks: the number of candidates, >= 1.
     :param full_budget: whether the quadratic model leaves the damping out: :math:`x^\top F x` instead of
-        :math:`x^\top A x`.
+        :math:`x^\top (F + cI) x`.
     """
     start = start.without_graph()
     if direction.failure is not None:
         return PolicyStep(start, start, direction.failure, direction)
     x = direction.solution.x
     alpha = step_size(max_kl, _undamped_curvature(direction) if full_budget else direction.solution.curvature)
-    full_step = (problem.theta_old - start.theta) + alpha * x
+    full_step = (problem.theta_old - start.theta) + alpha * x  # the first term is 0 in the first step
     search = backtracking_line_search(
         lambda fraction: problem.evaluate(start.theta + fraction * full_step),
         start.evaluation,
@@ -225,7 +226,7 @@ def _unusable(problem: PolicyProblem, gradient: Tensor) -> StepOutcome | None:
 
 
 def _undamped_curvature(direction: NaturalGradient) -> float:
-    r"""Return :math:`x^\top F x = x^\top A x - c \|x\|^2`, at least a tenth of :math:`x^\top A x`.
+    r"""Return :math:`x^\top F x = x^\top (F + cI) x - c \|x\|^2`, at least a tenth of :math:`x^\top (F + cI) x`.
 
     Where damping is nearly all of the curvature, the quadratic model without it says nothing of the divergence.
     """

@@ -35,7 +35,7 @@ def trust_region_update(
     preconditioner: KFAC | None = KFAC(),
     micro_batch_size: int | None = None,
 ) -> PolicyStep:
-    r"""Move a policy's parameters to the best point of a rollout's trust region, and return the step.
+    r"""Take one TRPO step: move a policy's parameters within the trust region of a rollout, and return the step.
 
     .. math:: \max_\theta \frac1N \sum_n \frac{\pi_\theta(a_n|s_n)}{\pi_{old}(a_n|s_n)} A_n
               \quad \text{s.t.} \quad \frac1N \sum_n D_{KL}(\pi_{old}(\cdot|s_n) \| \pi_\theta(\cdot|s_n)) \le \delta
@@ -70,8 +70,9 @@ def trust_region_update(
     :param cg_iters: the most Fisher products in conjugate gradient, >= 1.
     :param cg_damping: :math:`c` >= 0, added to the Fisher matrix's diagonal.
     :param cg_tolerance: the relative residual in [0, 1) at which conjugate gradient stops.
-    :param preconditioner: ``KFAC()``, or None for plain conjugate gradient.
-    :param micro_batch_size: rows per pass, >= 1, None for all at once; bounds memory and changes nothing else.
+    :param preconditioner: ``KFAC()``, or None for plain conjugate gradient; then set ``cg_tolerance=0`` too.
+    :param micro_batch_size: rows per pass, >= 1, None for all at once. Bounds memory; the result is the same up to
+        rounding, and each product repeats the forward pass.
     :return: the step: ``accepted``, ``outcome`` with its ``advice``, ``kl``, ``improvement``, ``step_size``,
         ``backtracks`` and the search ``direction``.
     :raises ValueError: for a value outside its range, numbers that are not finite, shapes that do not match, or a
@@ -96,9 +97,9 @@ def trust_region_update(
         check_distribution(policy, act)
         check_actions_possible(policy, act)
         problem, start = PolicyProblem.of_rollout(policy, act=act, adv=adv.to(policy.parameters.dtype))
-        x = natural_gradient(problem, problem.linearise(start), solver)  # (F + cI) x = g
+        direction = natural_gradient(problem, problem.linearise(start), solver)  # (F + cI) x = g
         step = trust_region_step(
-            problem, start, x, max_kl=max_kl, backtrack_coeff=backtrack_coeff, max_backtracks=max_backtracks
+            problem, start, direction, max_kl=max_kl, backtrack_coeff=backtrack_coeff, max_backtracks=max_backtracks
         )
         policy.parameters.write(step.end.theta)
         return step

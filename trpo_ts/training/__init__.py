@@ -1,4 +1,4 @@
-"""What a training beside the algorithm needs: sound trainer parameters, logger, schedule, checked environments."""
+"""What training needs besides the algorithm: sound trainer parameters, logger, schedule, checked environments."""
 
 from trpo_ts.training.finite import FiniteVectorEnv
 from trpo_ts.training.loggers import tensorboard_logger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,8 +55,8 @@ _FEWEST = 4
 def check_recording(transitions: Transitions) -> None:
     """Check that inside an episode a row's next observation is the next row's observation.
 
-    In a sound recording it is so in every row, and where observations are overwritten or rounded while they are stored
-    in none. Rows of other agents or environments between two rows are left out.
+    A sound recording satisfies this in every row; one that was overwritten or rounded while it was stored, in none.
+    Rows that are not consecutive steps of one environment are left out.
 
     :raises ValueError: naming obs and obs_next, the rows, and the fix.
     """
@@ -75,26 +76,40 @@ def check_recording(transitions: Transitions) -> None:
 
 
 def check_sampled(behaviour: Distribution, act: Tensor) -> None:
-    """Check that continuous actions are not all the mode of the distribution that they were drawn from.
+    """Check that actions are not all the mode of the distribution that they were drawn from.
+
+    Continuous ones never are; discrete ones may be, and are refused where chance would make them so once in a billion.
 
     :param behaviour: the policy's distributions for some rows.
     :param act: the actions of these rows, shape ``(n, ...)``.
     :raises ValueError: when they are: nothing can be learned from a rollout that does not explore.
     """
-    if len(act) < _FEWEST or is_discrete(behaviour):
+    if len(act) < _FEWEST:
         return
     try:
-        mode, std = behaviour.mode, behaviour.stddev
-    except (NotImplementedError, AttributeError):
+        repeated = _all_modes(behaviour, act) if is_discrete(behaviour) else _all_near_modes(behaviour, act)
+    except (NotImplementedError, AttributeError):  # the distribution does not say its mode or its deviation
         return
-    if mode.shape != act.shape or std.shape != act.shape:
-        return
-    first = slice(0, _FEWEST)  # mostly these tell already
-    if _all_near(act[first], mode[first], std[first]) and _all_near(act, mode, std):
+    if repeated:
         raise ValueError(
             f"batch.act must be drawn from the policy, got its most probable action in all of {len(act)} rows; nothing "
-            "was updated: collect within `with policy_within_training_step(policy):`, or let the trainer do it"
+            "was updated: collect within `with policy_within_training_step(policy):`, or let the trainer do it; a "
+            "multi-agent algorithm does not tell its agents: build their policies with deterministic_eval=False"
         )
+
+
+def _all_modes(behaviour: Distribution, act: Tensor) -> bool:
+    mode, first = behaviour.mode, slice(0, _FEWEST)
+    if mode.shape != act.shape or not torch.equal(mode[first], act[first].to(mode)):  # mostly these tell already
+        return False
+    return torch.equal(mode, act.to(mode)) and float(behaviour.log_prob(mode).sum()) < _IMPROBABLE
+
+
+def _all_near_modes(behaviour: Distribution, act: Tensor) -> bool:
+    mode, std, first = behaviour.mode, behaviour.stddev, slice(0, _FEWEST)
+    if mode.shape != act.shape or std.shape != act.shape:
+        return False
+    return _all_near(act[first], mode[first], std[first]) and _all_near(act, mode, std)
 
 
 def _all_near(act: Tensor, mode: Tensor, std: Tensor) -> bool:
@@ -103,6 +118,8 @@ def _all_near(act: Tensor, mode: Tensor, std: Tensor) -> bool:
     tells = near > 4 * torch.finfo(act.dtype).eps * mode.abs()
     return bool((tells & ((act.to(mode.dtype) - mode).abs() <= near)).all())
 
+
+_IMPROBABLE = math.log(1e-9)
 
 _CLOSE = 1e-4
 """In standard deviations: the rounding between acting and the update."""
