@@ -91,11 +91,11 @@ def step_of(family: Any, max_kl: float, seed: int) -> tuple[Any, float]:
 @pytest.mark.parametrize("max_kl", [1e-2, 1e-4, 1e-6])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_reported_divergence_is_that_of_the_outputs_in_float64(name: str, max_kl: float):
-    """In float32, Poisson reported 0.95e-6 where it was 0.38e-6, and large Gammas and Dirichlets took no step at all."""
+    """In float32, Poisson reported 0.95e-6 where it was 0.38e-6, and large Gammas and Dirichlets took no step."""
     for seed in range(2):
         step, achieved = step_of(FAMILIES[name], max_kl, seed)
         assert step.accepted
-        # What is left is the rounding of the networks, 1e-7 of outputs whose change is about the root of the divergence.
+        # What is left is the rounding of the networks: 1e-7 of outputs that change by about the root of the divergence.
         assert step.kl == pytest.approx(achieved, rel=1e-6 / max_kl**0.5)
         assert achieved <= max_kl * (1.0 + 1e-6 / max_kl**0.5)
         assert achieved > 0.3 * max_kl
