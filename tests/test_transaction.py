@@ -176,3 +176,15 @@ def test_buffers_that_are_assigned_to_are_put_back():
     with pytest.raises(RuntimeError, match="broken"):
         update(algorithm, buffer)
     assert_same(everything(algorithm), before)
+
+
+def test_scripted_networks_are_put_back():
+    critic = Critic()
+    critic.hidden = torch.jit.script(nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16)))
+    algorithm = make_algorithm(critic=critic)
+    buffer = rollout(algorithm.policy, observations())
+    algorithm.critic_fit = FailingFit(RuntimeError("broken"))
+    before = everything(algorithm)
+    with pytest.raises(RuntimeError, match="broken"):
+        update(algorithm, buffer)
+    assert_same(everything(algorithm), before)
