@@ -147,7 +147,7 @@ class Simulator:
         return self.time
 
 
-Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024
+Pair = collections.namedtuple("Pair", "a b")
 
 
 def with_state():

@@ -110,7 +110,9 @@ EVERYWHERE = [by_trainer_params, by_run_training, by_create_trainer, by_resumabl
 def test_a_buffer_smaller_than_a_rollout_is_refused_wherever_it_is_met(tmp_path, call, buffer, envs, steps, said):
     algorithm, arguments = run_with(buffer(), envs, collection_step_num_env_steps=steps)
     before = bits(dict(algorithm.state_dict()))
-    with pytest.raises(ValueError, match=f"training_collector.buffer must hold the collection_step_num_env_steps {said}"):
+    with pytest.raises(
+        ValueError, match=f"training_collector.buffer must hold the collection_step_num_env_steps {said}"
+    ):
         call(algorithm, arguments, tmp_path / "run")
     assert bits(dict(algorithm.state_dict())) == before
     assert not (tmp_path / "run").exists()
