@@ -54,3 +54,9 @@ def test_networks_made_in_inference_mode_are_refused_when_the_algorithm_is_built
         make_algorithm(actor)
     with pytest.raises(ValueError, match=r"critic must have parameters that can be trained, got hidden\.weight"):
         make_algorithm(critic=critic)
+
+
+def test_parameters_that_get_their_shape_later_are_no_error():
+    layer = nn.LazyLinear(1)
+    make_algorithm(critic=nn.Sequential(layer))
+    assert nn.parameter.is_lazy(layer.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 __all__ = ["check_layers", "check_parameters"]
 
@@ -35,7 +36,7 @@ def check_parameters(name: str, network: nn.Module) -> None:
     :raises ValueError: naming the parameter and the fix.
     """
     for path, parameter in network.named_parameters():
-        if parameter.is_inference():
+        if not is_lazy(parameter) and parameter.is_inference():
             raise ValueError(
                 f"{name} must have parameters that can be trained, got {path}, which was made in "
                 "torch.inference_mode(); build or copy the network outside of it"
