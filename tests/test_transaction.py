@@ -188,3 +188,17 @@ def test_scripted_networks_are_put_back():
     with pytest.raises(RuntimeError, match="broken"):
         update(algorithm, buffer)
     assert_same(everything(algorithm), before)
+
+
+@pytest.mark.parametrize("fit", [None, GaussNewtonFit()], ids=repr)
+def test_an_update_in_the_callers_inference_mode_is_that_outside_of_it(fit: Any):
+    ends = []
+    for mode in (False, True):
+        torch.manual_seed(0)
+        algorithm = make_algorithm(critic_fit=fit)
+        buffer = rollout(algorithm.policy, observations())
+        with torch.inference_mode(mode):
+            assert update(algorithm, buffer).accepted
+            assert torch.is_inference_mode_enabled() is mode
+        ends.append(everything(algorithm))
+    assert_same(*ends)

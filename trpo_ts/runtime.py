@@ -3,12 +3,14 @@
 * Modules are in evaluation mode where asked for; each submodule gets its own mode back.
 * Distributions do not check their arguments: it takes time, and an update turns bad candidates down itself.
 * Attention and recurrent layers use kernels that have second derivatives.
+* Inference mode of the caller is left: what it computes has no derivatives.
 * What ``torch.compile`` compiled runs as it was written (:mod:`trpo_ts.uncompiled`).
 * ``nn.Sequential`` chains of the networks are evaluated as one operation
   (:func:`trpo_ts.autodiff.fused_chains.fused_chains`).
 
-The second, third and fourth are switches of torch for the whole process. Updates may overlap, nested or in threads: the
-first to enter saves the switches and sets them, the last to leave restores them, also after an exception.
+Those of distributions, kernels and compiling are switches of torch for the whole process. Updates may overlap, nested
+or in threads: the first to enter saves the switches and sets them, the last to leave restores them, also after an
+exception.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ def update_context(*networks: nn.Module) -> Iterator[None]:
         stack.callback(_prepared.reset, token)
         for network in networks:
             stack.enter_context(restored_modes(network))
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(without_validation())
         stack.enter_context(uncompiled())
         stack.enter_context(twice_differentiable(*networks))

@@ -1,4 +1,4 @@
-"""Random policies judged from outside: a few here, two thousand in random_policies.py."""
+"""Random policies judged from outside: a few here, many in random_policies.py."""
 
 from __future__ import annotations
 

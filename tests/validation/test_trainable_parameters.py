@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bandit import Actor, Critic, make_algorithm
 from rollouts import make_actor_policy, make_rollout, make_trpo, update
 from torch import nn
 
@@ -44,3 +45,18 @@ def test_dtype_and_device_are_those_of_the_parameters_that_may_move():
 def test_parameters_that_cannot_be_moved_together_are_refused(parameters: list[nn.Parameter], match: str):
     with pytest.raises(ValueError, match=match):
         check_trainable(parameters)
+
+
+def test_networks_made_in_inference_mode_are_refused_when_the_algorithm_is_built():
+    with torch.inference_mode():
+        actor, critic = Actor(), Critic()
+    with pytest.raises(ValueError, match=r"policy must have parameters that can be trained, got actor\.log_std"):
+        make_algorithm(actor)
+    with pytest.raises(ValueError, match=r"critic must have parameters that can be trained, got hidden\.weight"):
+        make_algorithm(critic=critic)
+
+
+def test_parameters_that_get_their_shape_later_are_no_error():
+    layer = nn.LazyLinear(1)
+    make_algorithm(critic=nn.Sequential(layer))
+    assert nn.parameter.is_lazy(layer.weight)

@@ -9,7 +9,7 @@ from tianshou.algorithm.optim import OptimizerFactory
 from torch import nn
 
 from trpo_ts.uncompiled import original
-from trpo_ts.validation.module_checks import check_layers
+from trpo_ts.validation.module_checks import check_layers, check_parameters
 from trpo_ts.validation.parameter_values import check_instance
 
 __all__ = ["check_parts"]
@@ -24,5 +24,6 @@ def check_parts(*, policy: Any, critic: Any, optim: Any) -> None:
     check_instance("policy", original(policy), ProbabilisticActorPolicy, built)
     check_instance("critic", critic, nn.Module, "build one with trpo_ts.critics.make_critic")
     check_instance("optim", optim, OptimizerFactory, "for example tianshou's AdamOptimizerFactory(lr=1e-3)")
-    check_layers("policy", policy)
-    check_layers("critic", critic)
+    for name, network in (("policy", policy), ("critic", critic)):
+        check_layers(name, network)
+        check_parameters(name, network)

@@ -1,10 +1,11 @@
-"""Layers that an update cannot use, found before anything is built on them."""
+"""Layers and parameters that an update cannot use, found before anything is built on them."""
 
 from __future__ import annotations
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-__all__ = ["check_layers"]
+__all__ = ["check_layers", "check_parameters"]
 
 
 def check_layers(name: str, network: nn.Module) -> None:
@@ -25,3 +26,18 @@ def check_layers(name: str, network: nn.Module) -> None:
             )
         if module.sparse:
             raise ValueError(f"{layer} with sparse=True, got {path}: an update needs dense gradients; leave sparse out")
+
+
+def check_parameters(name: str, network: nn.Module) -> None:
+    """Check that no parameter was made in inference mode, in which nothing can be learned.
+
+    :param name: what the network is to a user, "policy" or "critic".
+    :param network: the network.
+    :raises ValueError: naming the parameter and the fix.
+    """
+    for path, parameter in network.named_parameters():
+        if not is_lazy(parameter) and parameter.is_inference():
+            raise ValueError(
+                f"{name} must have parameters that can be trained, got {path}, which was made in "
+                "torch.inference_mode(); build or copy the network outside of it"
+            )
