@@ -136,11 +136,13 @@ def test_divergence_of_frozen_distributions_by_hand(old: Distribution, new: Dist
     assert kl_divergence(frozen(old), frozen(new)).item() == pytest.approx(kl, rel=1e-7)
 
 
-def test_an_unknown_distribution_freezes_to_itself():
-    for distribution in UNKNOWN[:2]:
-        assert frozen(distribution) is distribution
-    base = UNKNOWN[2].base_dist
-    assert frozen(UNKNOWN[2]).base_dist is base
+@pytest.mark.parametrize("distribution", UNKNOWN, ids=lambda d: type(d).__name__)
+def test_a_distribution_of_no_registered_type_is_made_again_in_float64(distribution: Distribution):
+    constant, act = frozen(distribution), distribution.sample()
+    assert type(constant) is type(distribution)
+    logp = constant.log_prob(act.double())
+    assert logp.dtype is torch.float64
+    torch.testing.assert_close(logp.float(), distribution.log_prob(act))
 
 
 class _ShiftedNormal(Normal):
