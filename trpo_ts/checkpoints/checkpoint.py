@@ -79,8 +79,8 @@ def load_checkpoint(
     :param trainer: a trainer with collectors as those that were saved; its run continues in this process.
     :param ignore_observation_statistics: whether the statistics in the file are left out. The networks were trained on
         observations that were normalised by them.
-    :return: what the trainer itself does not hold: ``steps_in_epoch``, and ``new_episodes``, which says of each
-        collector that begins new ones why it does; empty without a trainer.
+    :return: what the trainer itself does not hold: ``steps_in_epoch``, and ``begins_anew``, which says why of all that
+        does, as the episodes of a collector may; empty without a trainer.
     :raises ValueError: when the file is damaged, no checkpoint, too new, or does not fit, and when it has observation
         statistics and there are no environments for them; all is as it was.
     :raises OSError: when the file cannot be read.
@@ -101,14 +101,14 @@ def load_checkpoint(
     try:
         _check(state, envs_of_statistics, trainer)
         before = unpack(pack(_state(algorithm, envs, trainer)))
-        new_episodes = _set(state, algorithm, envs_of_statistics, trainer)
+        begins_anew = _set(state, algorithm, envs_of_statistics, trainer)
     except Exception as error:
         if before is not None:
             _set(before, algorithm, envs, trainer)
         raise ValueError(f"{name} does not fit what it is loaded into: {error}") from error
     if trainer is None:
         return {}
-    return {"steps_in_epoch": state["run"]["progress"]["steps_in_epoch"], "new_episodes": new_episodes}
+    return {"steps_in_epoch": state["run"]["progress"]["steps_in_epoch"], "begins_anew": begins_anew}
 
 
 def learner_state(algorithm: OnPolicyAlgorithm[Any], envs: BaseVectorEnv | None) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _set(
     envs: BaseVectorEnv | None,
     trainer: OnPolicyTrainer | None,
 ) -> dict[str, str]:
-    """Set what is given, and return why collectors begin new episodes, by their names."""
+    """Set what is given, and return why something begins anew, by its name."""
     algorithm.load_state_dict(_state_dict(state))
     if envs is not None:
         set_observation_statistics(envs, state["observation_statistics"])
@@ -168,15 +168,16 @@ def _set(
         return {}
     run = state["run"]
     set_progress(trainer, run["progress"])
-    set_logger_state(trainer, run.get("logger"))
+    begins_anew = {}
+    if set_logger_state(trainer, run.get("logger")):
+        begins_anew["records"] = "the run was saved without any"
     entropy = zlib.crc32(run["generators"]["torch"].numpy().tobytes())
-    new_episodes = {}
     for index, (name, collector) in enumerate(_collectors(trainer)):
         why = set_collector_state(collector, run["collectors"][name], (entropy, index))
         if why is not None:
-            new_episodes[name] = why
+            begins_anew[f"{name} episodes"] = why
     set_generator_states(run["generators"])  # last, because the reset of an environment may draw from them
-    return new_episodes
+    return begins_anew
 
 
 def _state_dict(state: dict[str, Any]) -> OrderedDict[str, Any]:

@@ -45,10 +45,16 @@ def check_logger_state(trainer: OnPolicyTrainer, state: dict[str, Any] | None) -
         trainer._logger.check_state(state)
 
 
-def set_logger_state(trainer: OnPolicyTrainer, state: dict[str, Any] | None) -> None:
-    """Set what :func:`logger_state` returned; a logger of another kind goes on as it is."""
-    if state is not None and isinstance(trainer._logger, RemembersRun):
+def set_logger_state(trainer: OnPolicyTrainer, state: dict[str, Any] | None) -> bool:
+    """Set what :func:`logger_state` returned; a logger of another kind goes on as it is.
+
+    :return: whether the logger remembers, and there is nothing for it.
+    """
+    if not isinstance(trainer._logger, RemembersRun):
+        return False
+    if state is not None:
         trainer._logger.set_state(state)
+    return state is None
 
 
 def cut_log(trainer: OnPolicyTrainer) -> None:

@@ -140,7 +140,7 @@ class ResumableTrainer(WholeRolloutTrainer):
         self._steps_to_skip = loaded["steps_in_epoch"]
         self._take_better_best()
         cut_log(self)
-        new = "".join(f"; new {name} episodes, because {why}" for name, why in loaded["new_episodes"].items())
+        new = "".join(f"; new {name}, because {why}" for name, why in loaded["begins_anew"].items())
         said = f"Resumed from update {self._current_update_step:,}, step {self._env_step:,} ({path}){new}"
         _LOG.info(said)
         if self.params.verbose:  # as Tianshou says what it tested
