@@ -13,7 +13,7 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
-# All tests, the slow ones too, and the properties on ten times as many cases, other ones each time. About an hour.
+# All tests, the slow ones too, and the properties on ten times as many cases, other ones each time. About a quarter of an hour.
 nightly: $(STAMP)
 	$(BIN)/python -m pytest --hypothesis-profile=nightly -m "slow or not slow"
 

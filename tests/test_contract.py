@@ -24,6 +24,7 @@ from rollouts import (
     make_rollout,
     make_trpo,
     mean_kl,
+    output_rounding,
     parameters_of,
     same,
     update,
@@ -100,7 +101,10 @@ def test_kl_over_the_rollout_never_exceeds_max_kl(
     achieved = mean_kl(before, policy, buffer)
     # A network rounds differently for another memory layout of its weights.
     assert achieved <= max_kl * (1 + 1e-5) + 1e-9
-    assert stats.kl.mean == pytest.approx(achieved, rel=1e-2, abs=1e-6)
+    # The divergence is half the square of the outputs' changes: rounding counts twice, times its root.
+    rounding = output_rounding(policy, buffer)
+    tolerance = 1e-6 + 1e-2 * achieved + 2 * rounding * math.sqrt(max(achieved, 0.0)) + rounding**2
+    assert abs(stats.kl.mean - achieved) <= tolerance
     assert (stats.kl.mean == 0.0) == same(parameters_of(before), policy) or stats.kl.mean < 1e-12
     assert stats.surrogate_improvement >= 0.0
     assert_finite(stats)

@@ -151,3 +151,40 @@ def test_buffers_of_batch_norm_are_put_back():
         critic(torch.randn(16, OBS_DIM))
         raise ZeroDivisionError
     torch.testing.assert_close(critic.state_dict(), before, rtol=0, atol=0)
+
+
+class Running(Critic):
+    """Assigns a new tensor to its running deviation in training mode."""
+
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("deviation", torch.ones(2))
+
+    def forward(self, obs: Any) -> Tensor:
+        if self.training:
+            self.deviation = 0.9 * self.deviation + 0.1 * as_float(obs).abs().mean(0)
+        return super().forward(as_float(obs) / self.deviation)
+
+
+def test_buffers_that_are_assigned_to_are_put_back():
+    algorithm = make_algorithm(critic=Running())
+    buffer = rollout(algorithm.policy, observations())
+    algorithm.critic_fit = FailingFit(RuntimeError("broken"))
+    before = everything(algorithm)
+    with pytest.raises(RuntimeError, match="broken"):
+        update(algorithm, buffer)
+    assert_same(everything(algorithm), before)
+
+
+def test_scripted_networks_are_put_back():
+    critic = Critic()
+    critic.hidden = torch.jit.script(nn.Sequential(nn.Linear(2, 16), nn.BatchNorm1d(16)))
+    algorithm = make_algorithm(critic=critic)
+    buffer = rollout(algorithm.policy, observations())
+    algorithm.critic_fit = FailingFit(RuntimeError("broken"))
+    before = everything(algorithm)
+    with pytest.raises(RuntimeError, match="broken"):
+        update(algorithm, buffer)
+    assert_same(everything(algorithm), before)

@@ -10,6 +10,7 @@ from rollouts import make_actor_policy, make_rollout
 from tianshou.data import Batch, VectorReplayBuffer
 
 from trpo_ts.advantages import generalised_advantages
+from trpo_ts.returns import lambda_returns
 from trpo_ts.turns import own_transitions
 
 A, B = "a", "b"
@@ -123,6 +124,7 @@ def test_advantages_end_where_the_agents_episodes_do() -> None:
     lost = -1.0 - 1.0  # V' is 0: the episode has terminated, though in a row of B's
     expected = [0.25 - 0.5 + 0.25 * lost, lost, 1.5, 0.5 + 0.25 * 8.5, 8.5, 15.5]
     np.testing.assert_allclose(advantages, expected, rtol=1e-12)
+    np.testing.assert_allclose(lambda_returns(advantages, ones), np.array(expected) + 1.0, rtol=1e-12)
 
 
 def test_the_rows_of_a_single_agent_stay_as_they_are() -> None:

@@ -47,6 +47,12 @@ class _Snapshot:
         self._algorithm = algorithm
         self._optimizer = torch_optimizer(algorithm.optim)
         self._tensors = [*algorithm.parameters(), *algorithm.buffers()]
+        # A network that assigns to its buffer, as to any attribute, has another tensor there afterwards.
+        self._buffers = [
+            (module, dict(module._buffers))
+            for module in algorithm.modules()
+            if not isinstance(module, torch.jit.ScriptModule)  # its buffers are not Python's, and keep their memory
+        ]
         self._values = [tensor.detach().clone() for tensor in self._tensors]
         self._moments = {p: _copy(state) for p, state in self._optimizer.state.items()}
         self._returns = algorithm.ret_rms  # replaced by an update, not changed
@@ -55,6 +61,9 @@ class _Snapshot:
 
     def restore(self) -> None:
         """Put everything back."""
+        for module, buffers in self._buffers:
+            module._buffers.clear()
+            module._buffers.update(buffers)
         with torch.no_grad():
             for tensor, value in zip(self._tensors, self._values, strict=True):
                 if not torch.equal(tensor, value):

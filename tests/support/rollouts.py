@@ -155,6 +155,14 @@ def mean_kl(old: ProbabilisticActorPolicy, new: ProbabilisticActorPolicy, buffer
     return float(kl_divergence(distribution(old), distribution(new)).mean())
 
 
+def output_rounding(policy: ProbabilisticActorPolicy, buffer: VectorReplayBuffer) -> float:
+    """Return the rounding of the network's outputs: of means in units of standard deviations, or of logits."""
+    with torch.no_grad():
+        out = copy.deepcopy(policy).eval().actor(buffer.sample(0)[0].obs)[0]
+    values, unit = (out[0], out[1].min()) if isinstance(out, tuple) else (out, torch.ones(()))
+    return float(torch.finfo(values.dtype).eps * values.abs().max() / unit)
+
+
 class Bandit(gym.Env[np.ndarray, int]):
     """One step, four arms, the third one pays: the smallest task that can be solved."""
 

@@ -58,8 +58,9 @@ def own_values(layer: object) -> Iterator[tuple[str, Any]]:
 
 
 def spaces_of(layer: Any) -> dict[str, gym.Space[Any]]:
-    """Return the spaces among a layer's attributes."""
-    return {name: value for name, value in vars(layer).items() if isinstance(value, gym.Space)}
+    """Return the spaces among the attributes of a layer and of its class."""
+    held = {name: value for base in reversed(type(layer).__mro__) for name, value in vars(base).items()}
+    return {name: value for name, value in {**held, **vars(layer)}.items() if isinstance(value, gym.Space)}
 
 
 def subspaces(space: gym.Space[Any]) -> Iterator[gym.Space[Any]]:

@@ -98,10 +98,9 @@ def _state(env: gym.Env[Any, Any], common: set[int]) -> list[dict[str, Any]]:
     """
     values = ExactValues()
     states = [_layer_state(layer, values, common) for layer in layers(env)]
-    spaces = [space for layer in layers(env) for space in spaces_of(layer).values()]
-    for space in {id(space): space for space in spaces}.values():  # one that several layers show is one
-        for part in subspaces(space):
-            values.add(part._np_random, f"the generator of {type(part).__name__}")
+    spaces = [part for layer in layers(env) for space in spaces_of(layer).values() for part in subspaces(space)]
+    for space in {id(space): space for space in spaces}.values():  # one that is in several places is one
+        values.add(space._np_random, f"the generator of {type(space).__name__}")
     values.check_disjoint()
     return states
 
@@ -155,8 +154,6 @@ def _constants(layer: Any) -> dict[str, str]:
         for name, value in vars(base).items():
             if isinstance(value, types.MemberDescriptorType):
                 raise ValueError(f"{cls.__name__}.{name} is a slot")
-            if isinstance(value, gym.Space) and name not in vars(layer) and _has_drawn(value):
-                raise ValueError(f"{cls.__name__}.{name} is a space of the class, from which numbers were drawn")
     own = {name: fingerprint(value) for name, value in own_values(layer) if is_constant(value)}
     model = {"model": model_fingerprint(layer)} if is_mujoco_task(layer) else {}
     return {**class_fingerprints(cls), **own, **model}
@@ -167,7 +164,3 @@ def _own_state(layer: Any) -> dict[str, Any]:
     if not isinstance(state, dict):  # a method of that name may mean something else
         raise ValueError(f"get_state() of {name_of(layer)} returns no dict")
     return state
-
-
-def _has_drawn(space: gym.Space[Any]) -> bool:
-    return any(part._np_random is not None for part in subspaces(space))

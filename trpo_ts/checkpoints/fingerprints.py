@@ -61,7 +61,7 @@ def class_fingerprints(cls: type) -> dict[str, str]:
         for name, value in vars(base).items():
             code = hasattr(type(value), "__get__")  # functions, properties and what else belongs to a class
             if not (code or name.startswith("_abc_") or (name.startswith("__") and name.endswith("__"))):
-                place = f"{base.__qualname__}.{name}"
+                place = f"{base.__name__}.{name}"
                 try:
                     found[place] = fingerprint(_name(value) if isinstance(value, type) else value)
                 except ValueError as error:

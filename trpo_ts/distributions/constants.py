@@ -11,15 +11,25 @@ from typing import Any, TypeVar
 from torch import Tensor
 from torch.distributions import Distribution
 
+from trpo_ts.distributions.rebuilt import rebuilt
+
 __all__ = ["exact_log_prob", "frozen", "in_double", "register_frozen"]
 
 CONSTANTS: dict[type[Distribution], Callable[[Any], Distribution]] = {}
 
 
 def frozen(distribution: Distribution) -> Distribution:
-    """Return the distribution as a constant, in float64 where its very type is known, else as it is."""
+    """Return the distribution as a constant in float64.
+
+    A function that was registered for its very type makes it. Other types are made again from their parameters, or stay
+    as they are where that does not give the same distribution: see :mod:`trpo_ts.distributions.rebuilt`.
+    """
     freeze = CONSTANTS.get(type(distribution))
-    return distribution if freeze is None else freeze(distribution)
+    return rebuilt(distribution, _constant) if freeze is None else freeze(distribution)
+
+
+def _constant(value: Tensor | Distribution) -> Tensor | Distribution:
+    return frozen(value) if isinstance(value, Distribution) else in_double(value)
 
 
 _Freeze = TypeVar("_Freeze", bound=Callable[[Any], Distribution])
@@ -39,7 +49,7 @@ def exact_log_prob(distribution: Distribution, act: Tensor) -> Tensor:
     """Return the log-probabilities of actions under a :func:`frozen` distribution, in its precision."""
     try:
         return distribution.log_prob(in_double(act))
-    except RuntimeError:  # a type that is not known here stayed in the network's precision, and may not mix it
+    except RuntimeError:  # a type that could not be made again stayed in the network's precision, and may not mix it
         return distribution.log_prob(act)
 
 

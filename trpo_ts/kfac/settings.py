@@ -26,8 +26,8 @@ from trpo_ts.autodiff.rows import evenly_spaced
 from trpo_ts.distributions.fisher_metric import FisherMetric
 from trpo_ts.kfac.factors import (
     KroneckerFactors,
+    PartsDifferError,
     Place,
-    RowsNotSamplesError,
     factors_of_rows,
     kronecker_factors,
 )
@@ -124,36 +124,41 @@ class KFAC:
     ) -> KroneckerFactors | None:
         samples, parts = network.spaced(min(self.samples, network.count))
         if len(parts) > 1:
-            with suppress(RowsNotSamplesError, NoSecondDerivativeError):  # then one pass takes all samples
+            with suppress(PartsDifferError, NoSecondDerivativeError):  # then one pass takes all samples
                 return self._joined_factors(network, theta, metric_of, samples, parts)
         with torch.enable_grad():
-            if whole is None or not self.shares_pass(network.count) or not whole.has_samples(network.count):
-                trace = network.trace(theta, samples, record_layers=True)
-                chosen = None
-            else:
-                trace, chosen = whole, samples
-            metric = metric_of(trace.output)
-            if metric is None or not trace.layers:
-                return None
-            metric = metric if chosen is None else metric.of_samples(chosen)
-            return kronecker_factors(trace, metric, coupled=self.coupled, samples=chosen)
+            if whole is not None and self.shares_pass(network.count) and whole.has_samples(network.count):
+                with suppress(PartsDifferError):
+                    return self._factors_of_pass(whole, metric_of, chosen=samples)
+            return self._factors_of_pass(network.trace(theta, samples, record_layers=True), metric_of)
+
+    def _factors_of_pass(
+        self, trace: Trace, metric_of: Metric, *, chosen: Tensor | None = None, place: Place | None = None
+    ) -> KroneckerFactors | None:
+        metric = metric_of(trace.output)
+        if metric is None or not trace.layers:
+            return None
+        metric = metric if chosen is None else metric.of_samples(chosen)
+        return kronecker_factors(trace, metric, coupled=self.coupled, samples=chosen, place=place)
 
     def _joined_factors(
         self, network: RowFunction, theta: Tensor, metric_of: Metric, samples: Tensor, parts: list[slice]
     ) -> KroneckerFactors | None:
         """Return the factors from one pass for each part of the samples: those of a pass over all, up to rounding.
 
-        :raises RowsNotSamplesError: when a layer's rows are not those of the samples, as in a recurrent network.
+        :raises PartsDifferError: when they are not, as in a recurrent network, or with a head for each task.
         """
         found = []
         for rows in parts:
             with torch.enable_grad():
                 trace = network.trace(theta, samples[rows], record_layers=True)
-                metric = metric_of(trace.output)
-                if metric is None or not trace.layers:
-                    return None
                 if not trace.has_samples(rows.stop - rows.start):
-                    raise RowsNotSamplesError("a layer's rows are not the samples")
-                found.append(kronecker_factors(trace, metric, coupled=self.coupled, place=Place(rows, len(samples))))
-            del trace, metric  # freed before the next pass, so that peak memory is that of one
-        return KroneckerFactors.joined(found, [(rows.stop - rows.start) / len(samples) for rows in parts])
+                    raise PartsDifferError("a layer's rows are not the samples")
+                found.append(self._factors_of_pass(trace, metric_of, place=Place(rows, len(samples))))
+            del trace  # freed before the next pass, so that peak memory is that of one
+        known = [factors for factors in found if factors is not None]
+        if not known:
+            return None
+        if len(known) < len(found):
+            raise PartsDifferError("some parts call no layer")
+        return KroneckerFactors.joined(known, [(rows.stop - rows.start) / len(samples) for rows in parts])

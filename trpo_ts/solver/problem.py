@@ -24,7 +24,7 @@ from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import Rows
 from trpo_ts.distributions.constants import exact_log_prob, frozen
 from trpo_ts.distributions.fisher_metric import fisher_metric
-from trpo_ts.solver.divergence import kl_terms
+from trpo_ts.solver.divergence import kl_terms, mean_kl
 from trpo_ts.solver.fisher import distribution_parameters_at, fisher_operator, fisher_operator_of_parts
 from trpo_ts.solver.line_search import Evaluation
 from trpo_ts.solver.linear_operators import LinearOperator
@@ -219,10 +219,10 @@ class PolicyProblem:
                     total + (math.nan if term is None else float(term.sum()))
                     for total, term in zip(sums, terms, strict=True)
                 ]
-        objective, kl, entropy, action_std = (total / self.count for total in sums)
+        objective, entropy, action_std = (sums[i] / self.count for i in (0, 2, 3))
         return Evaluation(
             objective,
-            kl,
+            mean_kl(sums[1], self.count),
             entropy if math.isfinite(entropy) else None,
             action_std if math.isfinite(action_std) else None,
         )

@@ -9,18 +9,18 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution, kl_divergence
 from torch.distributions.constraints import Constraint
 
-__all__ = ["check_divergence", "check_joint", "check_possible", "is_discrete"]
+__all__ = ["check_divergence", "check_joint", "check_possible", "check_terms", "is_discrete"]
 
 
 def check_divergence(distribution: Distribution, moved: Distribution) -> None:
-    """Check that the distribution has a KL divergence from others of its kind.
+    """Check that the distribution has a KL divergence from others of its kind, one for each row.
 
-    :param distribution: the policy's.
+    :param distribution: the policy's, one for each row.
     :param moved: the same at other parameters.
-    :raises ValueError: when torch knows none.
+    :raises ValueError: when torch knows none, or one of another shape, as a mean over the rows is.
     """
     try:
-        kl_divergence(distribution, moved)
+        kl = kl_divergence(distribution, moved)
     except NotImplementedError as error:
         while isinstance(distribution, Independent):
             distribution = distribution.base_dist
@@ -31,6 +31,32 @@ def check_divergence(distribution: Distribution, moved: Distribution) -> None:
         raise ValueError(
             f"dist_fn must return a distribution with a KL divergence, got a {name} without; {fix}"
         ) from error
+    _check_shape("kl_divergence", kl, distribution)
+
+
+def check_terms(distribution: Distribution, act: Tensor) -> None:
+    """Check that the distribution has one log-probability for each row, and one entropy if it has any.
+
+    :param distribution: the policy's, one for each row.
+    :param act: the actions of these rows, shape ``(n, ...)``.
+    :raises ValueError: naming what has another shape. Terms ``(n, 1)`` times advantages ``(n,)`` would be ``(n, n)``.
+    """
+    _check_shape("log_prob", distribution.log_prob(act), distribution)
+    try:
+        entropy = distribution.entropy()
+    except NotImplementedError:  # it need not have one
+        return
+    _check_shape("entropy", entropy, distribution)
+
+
+def _check_shape(name: str, terms: Tensor, distribution: Distribution) -> None:
+    n = distribution.batch_shape[0]
+    if tuple(terms.shape) != (n,):
+        raise ValueError(
+            f"dist_fn must return a distribution whose {name} has one value for each row, shape ({n},) for {n} rows, "
+            f"got shape {tuple(terms.shape)} from a {type(distribution).__name__}; nothing was updated: sum over the "
+            "dimensions of an action, and take no mean over rows"
+        )
 
 
 def check_joint(distribution: Distribution, n: int, action_shape: Sequence[int]) -> None:

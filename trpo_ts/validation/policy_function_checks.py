@@ -14,7 +14,13 @@ from torch.utils.checkpoint import CheckpointFunction
 from trpo_ts.autodiff.flat_parameters import graph_nodes
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.runtime import generator_positions
-from trpo_ts.validation.distribution_checks import check_divergence, check_joint, check_possible, is_discrete
+from trpo_ts.validation.distribution_checks import (
+    check_divergence,
+    check_joint,
+    check_possible,
+    check_terms,
+    is_discrete,
+)
 
 __all__ = ["check_actions_possible", "check_distribution", "draws_random_numbers", "unmoved_policy"]
 
@@ -34,7 +40,8 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
     :param policy: maps parameters and rows to action distributions.
     :param act: the actions of all rows, shape ``(N, ...)``.
     :raises ValueError: for what is no distribution, one that is not joint over whole actions or has no KL divergence,
-        or a parameter that is reached other than as an attribute of its module; with the fix.
+        log-probabilities, divergences or entropies that are not one for each row, or a parameter that is reached other
+        than as an attribute of its module; with the fix.
     """
     theta = policy.parameters.read()
     rows = _first_rows(policy, _ROWS)
@@ -45,6 +52,7 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
                 f"policy must return a torch.distributions.Distribution, got {type(distribution).__name__}"
             )
         check_joint(distribution, rows.stop, act.shape[1:])
+        check_terms(distribution, act[rows])
         policy.parameters.check_call(distribution.log_prob(act[rows]), "policy")
     with torch.no_grad():
         moved = theta + _LITTLE * (1.0 + theta.abs())
