@@ -145,8 +145,15 @@ def test_divergence_of_frozen_distributions_by_hand(old: Distribution, new: Dist
     assert kl_divergence(frozen(old), frozen(new)).item() == pytest.approx(kl, rel=1e-7)
 
 
-def test_an_unknown_distribution_freezes_to_itself():
-    base = StudentT(torch.tensor(5.0), torch.zeros(3, 2))
+class _InFloat32(StudentT):
+    """Its density multiplies with a matrix of float32."""
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return super().log_prob(value @ torch.eye(2))
+
+
+def test_a_distribution_that_cannot_compute_in_float64_freezes_to_itself():
+    base = _InFloat32(torch.tensor(5.0), torch.zeros(3, 2))
     assert frozen(base) is base
     assert frozen(Independent(base, 1)).base_dist is base
 

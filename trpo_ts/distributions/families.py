@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,19 +13,11 @@ from torch.distributions import (
     Bernoulli,
     Beta,
     Categorical,
-    Dirichlet,
     Distribution,
-    Exponential,
-    Gamma,
-    Gumbel,
     Independent,
     Laplace,
-    LogNormal,
-    LowRankMultivariateNormal,
     MultivariateNormal,
     Normal,
-    OneHotCategorical,
-    Poisson,
     TransformedDistribution,
 )
 
@@ -172,23 +164,3 @@ def _constant_multivariate_normal(distribution: MultivariateNormal) -> Distribut
     return MultivariateNormal(
         in_double(distribution.loc), scale_tril=in_double(distribution.scale_tril), validate_args=False
     )
-
-
-def _register_by_parameters(kind: type[Any], *names: str) -> None:
-    """Let a family without a closed-form Fisher metric be a constant by its parameters of these names."""
-
-    def constant(distribution: Distribution) -> Distribution:
-        parameters = {name: in_double(getattr(distribution, name)) for name in names}
-        return cast(Distribution, kind(**parameters, validate_args=False))
-
-    register_frozen(kind)(constant)
-
-
-_register_by_parameters(Dirichlet, "concentration")
-_register_by_parameters(Exponential, "rate")
-_register_by_parameters(Gamma, "concentration", "rate")
-_register_by_parameters(Gumbel, "loc", "scale")
-_register_by_parameters(LogNormal, "loc", "scale")
-_register_by_parameters(LowRankMultivariateNormal, "loc", "cov_factor", "cov_diag")
-_register_by_parameters(OneHotCategorical, "logits")
-_register_by_parameters(Poisson, "rate")
