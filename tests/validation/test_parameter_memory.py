@@ -23,6 +23,11 @@ from torch import nn
 from trpo_ts.validation.parameter_memory import check_separate
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize("tied_before", [True, False])
 def test_a_critic_in_the_policys_memory_is_refused(tied_before: bool):
     actor, critic = Actor(), Critic()
