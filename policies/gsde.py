@@ -30,7 +30,7 @@ class StateDependentExploration(nn.Module):
     Actions are sampled by the left side with one :math:`E` for ``noise_steps`` steps of each environment, so that
     exploration is smooth; densities are those of the right side, the marginal.
 
-    The noise that is held is part of ``state_dict()``: a resumed run goes on with it.
+    The noise that is held is part of ``state_dict()``: a resumed run continues with it.
 
     It differs from the paper in two points. :math:`z` is the features and a constant 1, scaled to unit length, so
     that the standard deviation starts at ``initial_std`` everywhere and vanishes nowhere. And gradients flow through

@@ -31,6 +31,11 @@ from trpo_ts.critics.fit import CriticTask
 from trpo_ts.transaction import undone_on_error
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 @dataclass
 class FailingFit:
     """Moves the critic and its optimiser, and raises."""

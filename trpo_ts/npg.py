@@ -44,7 +44,7 @@ from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
-from trpo_ts.validation.policy_function_checks import unmoved_policy
+from trpo_ts.validation.policy_function_checks import unmoved_policy, written_policy
 from trpo_ts.validation.recorded_shapes import check_stacking, with_scalar_rewards
 from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
 from trpo_ts.validation.shape_errors import named_shapes
@@ -219,17 +219,18 @@ class NPG(ActorCriticWithState):
                     direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
                     del model  # its graph would stay in memory while the critic is fitted
                     step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
-                    policy.parameters.write(step.end.theta)
+                    with self._watched(written_policy, policy, rollout.act, step.end.theta):
+                        policy.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
-                with self._unmoved(policy, rollout.act):
+                with self._watched(unmoved_policy, policy, rollout.act):
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
 
-    def _unmoved(self, policy: RowFunction, act: Tensor) -> AbstractContextManager[None]:
-        """Check that the critic's fit does not move the policy, where its classes do not tell that it cannot."""
+    def _watched(self, check: Callable[..., AbstractContextManager[None]], *args: Any) -> AbstractContextManager[None]:
+        """Check that the policy stays what it was promised to be, where its classes do not tell that it must."""
         own = is_self_contained(self.policy, _OWN_PACKAGES) and _package(self.policy.dist_fn) in _OWN_PACKAGES
-        return nullcontext() if own else unmoved_policy(policy, act)
+        return nullcontext() if own else check(*args)
 
     def _policy_step(self, problem: PolicyProblem, start: Point, direction: NaturalGradient) -> PolicyStep:
         return fixed_step(problem, start, direction, factor=self.trust_region_size)

@@ -77,7 +77,7 @@ def test_the_harness_sees_a_policy_that_moves_although_its_step_was_rejected(mon
         return fit(self, rollout, batch_size)
 
     monkeypatch.setattr(NPG, "_fit_critic", moving)
-    monkeypatch.setattr(NPG, "_unmoved", lambda self, policy, act: nullcontext())
+    monkeypatch.setattr(NPG, "_watched", lambda self, check, *args: nullcontext())
     counts = plain()
     assert counts["kl_not_stats"] + counts["moved_when_rejected"] > 4
 

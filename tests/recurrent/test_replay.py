@@ -102,7 +102,7 @@ def test_the_updated_policy_continues_from_the_state_it_had() -> None:
 
 
 def test_episodes_collected_by_number_are_replayed_as_well() -> None:
-    """Environments that are done drop out one by one; rewards stand in for the behaviour's log-probabilities."""
+    """Environments that are done drop out one by one; rewards take the place of the behaviour's log-probabilities."""
     policy = make_sequence_policy("lstm", discrete=False)
     algorithm = make_trpo(policy, make_sequence_critic("lstm"))
     actor = acting(policy)

@@ -29,6 +29,11 @@ from trpo_ts import TRPO
 from trpo_ts.critics import GaussNewtonFit, LBFGSFit, MinibatchFit
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 def refused(algorithm: TRPO, words: str, *, shuffles: bool = False) -> None:
     """Assert that an update is refused, changes nothing, and draws no numbers but for a critic's fit that shuffles."""
     buffer = rollout(algorithm.policy, observations())

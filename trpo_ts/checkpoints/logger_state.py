@@ -46,7 +46,7 @@ def check_logger_state(trainer: OnPolicyTrainer, state: dict[str, Any] | None) -
 
 
 def set_logger_state(trainer: OnPolicyTrainer, state: dict[str, Any] | None) -> bool:
-    """Set what :func:`logger_state` returned; a logger of another kind goes on as it is.
+    """Set what :func:`logger_state` returned; a logger of another kind stays as it is.
 
     :return: whether the logger remembers, and there is nothing for it.
     """

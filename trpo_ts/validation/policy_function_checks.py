@@ -22,7 +22,7 @@ from trpo_ts.validation.distribution_checks import (
     is_discrete,
 )
 
-__all__ = ["check_actions_possible", "check_distribution", "draws_random_numbers", "unmoved_policy"]
+__all__ = ["check_actions_possible", "check_distribution", "draws_random_numbers", "unmoved_policy", "written_policy"]
 
 _ROWS = 32
 """The rows of a check that is made once for a policy."""
@@ -142,6 +142,25 @@ def unmoved_policy(policy: RowFunction, act: Tensor) -> Iterator[None]:
         raise ValueError(
             "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
             "of the critic that are not among its own modules; assign them as attributes of the policy's actor"
+        )
+
+
+@contextmanager
+def written_policy(policy: RowFunction, act: Tensor, theta: Tensor) -> Iterator[None]:
+    """Check that the policy acts as promised at ``theta`` once that has been written to it inside the context.
+
+    :raises ValueError: when its outputs for a few rows are others.
+    """
+    rows = _first_rows(policy, _FEW)
+    with torch.no_grad():
+        promised = policy(theta, rows).log_prob(act[rows])
+    yield
+    with torch.no_grad():
+        acting = policy.acting(rows).log_prob(act[rows])
+    if not _same(promised, acting):
+        raise ValueError(
+            "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
+            "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy"
         )
 
 
