@@ -1,5 +1,6 @@
 """Settings for all tests."""
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -10,3 +11,9 @@ torch.set_num_threads(1)
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile("nightly", derandomize=False, deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("ci")
+
+
+@pytest.fixture
+def seeded() -> None:
+    """Start torch's generator at one place: for networks that are made with its numbers."""
+    torch.manual_seed(0)

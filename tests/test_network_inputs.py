@@ -21,10 +21,7 @@ from trpo_ts.network_inputs import NetworkInput, as_tensors, copied, rows_of, ta
 from trpo_ts.networks import make_trunk
 from trpo_ts.policies import make_policy, make_recurrent_policy
 
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 EPOCH = 1.7e9

@@ -30,10 +30,7 @@ from trpo_ts.critics import GaussNewtonFit
 from trpo_ts.critics.fit import CriticTask
 from trpo_ts.transaction import undone_on_error
 
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @dataclass

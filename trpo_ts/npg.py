@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, cast
 
 import numpy as np
@@ -54,6 +54,11 @@ __all__ = ["NPG"]
 
 _OWN_PACKAGES = ("torch", "tianshou", "trpo_ts")
 """The packages whose networks compute from their own parameters alone."""
+
+
+def _may_move_otherwise(policy: ProbabilisticActorPolicy) -> bool:
+    """Whether the policy's classes do not tell that it computes from its own parameters alone."""
+    return not (is_self_contained(policy, _OWN_PACKAGES) and _package(policy.dist_fn) in _OWN_PACKAGES)
 
 
 def _package(value: object) -> str:
@@ -212,6 +217,7 @@ class NPG(ActorCriticWithState):
         with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
             policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
             problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
+            watched = _may_move_otherwise(self.policy)
             check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
@@ -219,18 +225,13 @@ class NPG(ActorCriticWithState):
                     direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
                     del model  # its graph would stay in memory while the critic is fitted
                     step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
-                    with self._watched(written_policy, policy, rollout.act, step.end.theta):
+                    with written_policy(policy, rollout.act, step.end.theta) if watched else nullcontext():
                         policy.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
-                with self._watched(unmoved_policy, policy, rollout.act):
+                with unmoved_policy(policy, rollout.act) if watched else nullcontext():
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
-
-    def _watched(self, check: Callable[..., AbstractContextManager[None]], *args: Any) -> AbstractContextManager[None]:
-        """Check that the policy stays what it was promised to be, where its classes do not tell that it must."""
-        own = is_self_contained(self.policy, _OWN_PACKAGES) and _package(self.policy.dist_fn) in _OWN_PACKAGES
-        return nullcontext() if own else check(*args)
 
     def _policy_step(self, problem: PolicyProblem, start: Point, direction: NaturalGradient) -> PolicyStep:
         return fixed_step(problem, start, direction, factor=self.trust_region_size)

@@ -15,9 +15,8 @@ exception.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 
 import numpy as np
@@ -27,6 +26,7 @@ from torch.backends import cuda, cudnn
 from torch.distributions import Distribution
 
 from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.shared_context import SharedContext
 from trpo_ts.uncompiled import uncompiled
 
 __all__ = [
@@ -107,53 +107,36 @@ def restored_modes(module: nn.Module) -> Iterator[bool]:
                 submodule.training = training
 
 
-class _Switch:
-    """A setting of the whole process that several holders may want changed at the same time.
-
-    :param read: returns the present value.
-    :param write: sets a value.
-    :param wanted: the value while anybody holds the switch.
-    """
-
-    def __init__(self, read: Callable[[], bool], write: Callable[[bool], object], wanted: bool) -> None:
-        self._read, self._write, self._wanted = read, write, wanted
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._before = wanted
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Set the switch meanwhile; the first holder saves the value and the last one restores it."""
-        with self._lock:
-            if self._holders == 0:
-                self._before = self._read()
-                self._write(self._wanted)
-            self._holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._holders -= 1
-                if self._holders == 0:
-                    self._write(self._before)
-
-
-_VALIDATION = _Switch(lambda: Distribution._validate_args, Distribution.set_default_validate_args, wanted=False)
-
-# ``torch.nn.attention.sdpa_kernel`` sets the same switches in a hundred times the time.
-_ATTENTION = (
-    _Switch(cuda.math_sdp_enabled, cuda.enable_math_sdp, wanted=True),
-    _Switch(cuda.flash_sdp_enabled, cuda.enable_flash_sdp, wanted=False),
-    _Switch(cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, wanted=False),
-    _Switch(cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, wanted=False),
-)
+@contextmanager
+def _set(*switches: tuple[Callable[[], bool], Callable[[bool], object], bool]) -> Iterator[None]:
+    """Set switches, each given by how it is read, how it is written and the value, and put them back."""
+    before = [read() for read, _, _ in switches]
+    try:
+        for _, write, wanted in switches:
+            write(wanted)
+        yield
+    finally:
+        for (_, write, _), value in zip(switches, before, strict=True):
+            write(value)
 
 
 def _enable_cudnn(enabled: bool) -> None:
     cudnn.enabled = enabled
 
 
-_CUDNN = _Switch(lambda: bool(cudnn.enabled), _enable_cudnn, wanted=False)
+_VALIDATION = SharedContext(
+    lambda: _set((lambda: Distribution._validate_args, Distribution.set_default_validate_args, False))
+)
+_CUDNN = SharedContext(lambda: _set((lambda: bool(cudnn.enabled), _enable_cudnn, False)))
+# ``torch.nn.attention.sdpa_kernel`` sets the same switches in a hundred times the time.
+_ATTENTION = SharedContext(
+    lambda: _set(
+        (cuda.math_sdp_enabled, cuda.enable_math_sdp, True),
+        (cuda.flash_sdp_enabled, cuda.enable_flash_sdp, False),
+        (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp, False),
+        (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp, False),
+    )
+)
 
 
 def without_validation() -> AbstractContextManager[None]:
@@ -168,7 +151,5 @@ def twice_differentiable(*networks: nn.Module) -> Iterator[None]:
     The fused ones have no second derivative, which exact products with the Fisher matrix take.
     """
     recurrent = any(isinstance(module, nn.RNNBase) for network in networks for module in network.modules())
-    with ExitStack() as stack:
-        for switch in (*_ATTENTION, _CUDNN) if recurrent else _ATTENTION:
-            stack.enter_context(switch.held())
+    with _ATTENTION.held(), _CUDNN.held() if recurrent else nullcontext():
         yield

@@ -8,44 +8,22 @@ written the networks give the same outputs up to rounding. Outside of an update 
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import torch
 from torch import nn
+
+from trpo_ts.shared_context import SharedContext
 
 __all__ = ["original", "uncompiled"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-class _Stance:
-    """The stance of torch's compiler, a setting of the whole process, while somebody holds it. Holders may overlap."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holders = 0
-        self._set: AbstractContextManager[None] | None = None
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Ignore ``torch.compile`` meanwhile: the first holder sets it so, and the last one puts the stance back."""
-        with self._lock:
-            if self._holders == 0:
-                self._set = torch.compiler.set_stance("force_eager")
-            self._holders += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._holders -= 1
-                if self._holders == 0 and self._set is not None:
-                    self._set.__exit__(None, None, None)
-
-
-_STANCE = _Stance()
+_STANCE = SharedContext(lambda: torch.compiler.set_stance("force_eager"))
+"""The compiler's stance is a setting of the whole process."""
 
 
 @contextmanager

@@ -22,10 +22,7 @@ from torch import nn
 
 from trpo_ts.validation.parameter_memory import check_separate
 
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 @pytest.mark.parametrize("tied_before", [True, False])

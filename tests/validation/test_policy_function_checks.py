@@ -28,10 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from trpo_ts import TRPO
 from trpo_ts.critics import GaussNewtonFit, LBFGSFit, MinibatchFit
 
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def refused(algorithm: TRPO, words: str, *, shuffles: bool = False) -> None:

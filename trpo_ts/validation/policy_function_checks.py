@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import cast
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from trpo_ts.autodiff.flat_parameters import graph_nodes
 from trpo_ts.autodiff.row_function import RowFunction
+from trpo_ts.autodiff.rows import Rows
 from trpo_ts.runtime import generator_positions
 from trpo_ts.validation.distribution_checks import (
     check_divergence,
@@ -126,42 +128,47 @@ def _same(left: Tensor, right: Tensor) -> bool:
     return torch.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-@contextmanager
-def unmoved_policy(policy: RowFunction, act: Tensor) -> Iterator[None]:
-    """Check that what happens meanwhile does not move the policy: its outputs for a few rows stay as they are.
+def unmoved_policy(policy: RowFunction, act: Tensor) -> AbstractContextManager[None]:
+    """Check that what happens inside the context does not move the policy.
 
-    :raises ValueError: when they change.
+    :raises ValueError: when its outputs for a few rows change.
     """
-    rows = _first_rows(policy, _FEW)
-    with torch.no_grad():
-        before = policy.acting(rows).log_prob(act[rows])
-    yield
-    with torch.no_grad():
-        after = policy.acting(rows).log_prob(act[rows])
-    if not _same(before, after):
-        raise ValueError(
-            "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
-            "of the critic that are not among its own modules; assign them as attributes of the policy's actor"
-        )
+    return _acting_as(
+        policy.acting,
+        policy,
+        act,
+        "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
+        "of the critic that are not among its own modules; assign them as attributes of the policy's actor",
+    )
 
 
-@contextmanager
-def written_policy(policy: RowFunction, act: Tensor, theta: Tensor) -> Iterator[None]:
+def written_policy(policy: RowFunction, act: Tensor, theta: Tensor) -> AbstractContextManager[None]:
     """Check that the policy acts as promised at ``theta`` once that has been written to it inside the context.
 
     :raises ValueError: when its outputs for a few rows are others.
     """
+    return _acting_as(
+        partial(policy, theta),
+        policy,
+        act,
+        "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
+        "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy",
+    )
+
+
+@contextmanager
+def _acting_as(
+    promised: Callable[[Rows], Distribution], policy: RowFunction, act: Tensor, message: str
+) -> Iterator[None]:
+    """Raise the message unless the policy afterwards acts on a few rows as was promised before."""
     rows = _first_rows(policy, _FEW)
     with torch.no_grad():
-        promised = policy(theta, rows).log_prob(act[rows])
+        before = promised(rows).log_prob(act[rows])
     yield
     with torch.no_grad():
-        acting = policy.acting(rows).log_prob(act[rows])
-    if not _same(promised, acting):
-        raise ValueError(
-            "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
-            "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy"
-        )
+        after = policy.acting(rows).log_prob(act[rows])
+    if not _same(before, after):
+        raise ValueError(message)
 
 
 def check_actions_possible(policy: RowFunction, act: Tensor) -> None:
