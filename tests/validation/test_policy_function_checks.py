@@ -10,8 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bandit import (
+    ENVS,
+    STEPS,
     Actor,
     Critic,
+    acted,
     as_float,
     assert_same,
     everything,
@@ -21,8 +24,11 @@ from bandit import (
     update,
     update_and_measure,
 )
+from gymnasium.spaces import Discrete
 from once_differentiable import OnceDifferentiable
+from tianshou.data import Batch, VectorReplayBuffer
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.utils.checkpoint import checkpoint
 
 from trpo_ts import TRPO
@@ -202,4 +208,36 @@ def test_what_is_no_distribution_is_named():
     buffer = rollout(algorithm.policy, observations())
     algorithm.policy.dist_fn = lambda loc_scale: loc_scale[0]
     with pytest.raises(ValueError, match=r"policy must return a torch\.distributions\.Distribution, got Tensor"):
+        update(algorithm, buffer)
+
+
+class Noisy(Actor):
+    """Draws noise for its logits; some rows allow a single action."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3))
+
+    def forward(self, obs: Any, state: Any = None, info: Any = None) -> Any:
+        logits = self.net(as_float(obs))
+        logits = logits + torch.randn_like(logits)
+        single = as_float(obs)[:, :1] > 0.5
+        masked = torch.where(single & (torch.arange(3) > 0), -torch.inf, logits)
+        return masked, state
+
+
+@pytest.mark.parametrize("size", [None, 1, 5])
+def test_first_rows_that_allow_one_action_do_not_hide_random_numbers(size: int | None):
+    """Their probability is 1 whatever is drawn."""
+    obs = observations()
+    obs[:, :4, 0], obs[:, 4:, 0] = 1.0, 0.0  # the buffer holds environment after environment
+    algorithm = make_algorithm(Noisy(), dist_fn=lambda logits: Categorical(logits=logits), micro_batch_size=size)
+    algorithm.policy.action_space = Discrete(3)
+    buffer = VectorReplayBuffer(STEPS * ENVS, ENVS)
+    for t in range(STEPS):
+        act = acted(algorithm.policy, obs[t]).sample().numpy()
+        ends = np.zeros(ENVS, bool)
+        step = {"rew": act.astype(float), "terminated": ends, "truncated": ends, "done": ends, "info": Batch()}
+        buffer.add(Batch(obs=obs[t], act=act, obs_next=obs[t + 1], **step), buffer_ids=np.arange(ENVS))
+    with pytest.raises(ValueError, match="policy must be a function of its parameters and observations"):
         update(algorithm, buffer)

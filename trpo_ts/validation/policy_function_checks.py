@@ -23,6 +23,8 @@ from trpo_ts.validation.distribution_checks import (
     check_terms,
     is_discrete,
 )
+from trpo_ts.validation.rounding import differ
+from trpo_ts.validation.row_independence import check_rows_are_independent
 
 __all__ = ["check_actions_possible", "check_distribution", "draws_random_numbers", "unmoved_policy", "written_policy"]
 
@@ -42,8 +44,8 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
     :param policy: maps parameters and rows to action distributions.
     :param act: the actions of all rows, shape ``(N, ...)``.
     :raises ValueError: for what is no distribution, one that is not joint over whole actions or has no KL divergence,
-        log-probabilities, divergences or entropies that are not one for each row, or a parameter that is reached other
-        than as an attribute of its module; with the fix.
+        log-probabilities, divergences or entropies that are not one for each row, a parameter that is reached other
+        than as an attribute of its module, or a distribution that depends on other rows; with the fix.
     """
     theta = policy.parameters.read()
     rows = _first_rows(policy, _ROWS)
@@ -60,13 +62,29 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
         moved = theta + _LITTLE * (1.0 + theta.abs())
         check_divergence(distribution, cast(Distribution, policy(moved, rows)))
     _check_differentiable(policy, theta, rows, act)
-    _check_function(policy, theta, rows, act)
+    _check_function(policy, theta, act)
+    check_rows_are_independent(policy, act)
     return distribution
 
 
 def _first_rows(policy: RowFunction, count: int) -> slice:
     """Return at most ``count`` rows, no more than a pass may hold."""
     return slice(0, min(count, policy.count, policy.micro_batch_size or count))
+
+
+def _spaced_rows(policy: RowFunction, count: int) -> list[slice]:
+    """Return at most ``count`` evenly spaced rows, in passes that hold no more than a pass may.
+
+    The first rows alone may tell nothing: where their masks allow a single action, its probability is always 1.
+    """
+    step = -(-policy.count // count)
+    length = step * (policy.micro_batch_size or count)
+    return [slice(begin, min(begin + length, policy.count), step) for begin in range(0, policy.count, length)]
+
+
+def _log_probs(distributions: Callable[[Rows], Distribution], passes: list[slice], act: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([distributions(rows).log_prob(act[rows]) for rows in passes])
 
 
 def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
@@ -87,24 +105,22 @@ def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: 
             raise ValueError(f"policy must be differentiable by torch.autograd.grad, got: {error}") from error
 
 
-def _check_function(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
+def _check_function(policy: RowFunction, theta: Tensor, act: Tensor) -> None:
     """Check that the policy is a function of its parameters and its observations, and acts as it is evaluated."""
-    with torch.no_grad():
-        first, again, acting = (
-            distribution.log_prob(act[rows])
-            for distribution in (policy(theta, rows), policy(theta, rows), policy.acting(rows))
+    passes = _spaced_rows(policy, _ROWS)
+    evaluated = partial(policy, theta)
+    first, again, acting = (_log_probs(each, passes, act) for each in (evaluated, evaluated, policy.acting))
+    if not _same(first, again):
+        raise ValueError(
+            "policy must be a function of its parameters and observations, got two different results for the same "
+            "observations: draw no random numbers in forward() in evaluation mode (F.dropout needs "
+            "training=self.training), and keep no state there"
         )
-        if not _same(first, again):
-            raise ValueError(
-                "policy must be a function of its parameters and observations, got two different results for the same "
-                "observations: draw no random numbers in forward() in evaluation mode (F.dropout needs "
-                "training=self.training), and keep no state there"
-            )
-        if not _same(first, acting):
-            raise ValueError(
-                "policy must compute with its parameters as plain tensors, got another result when its parameters were "
-                "replaced by tensors of equal values: look for a Tensor subclass, or a cached copy of a parameter"
-            )
+    if differ(first, acting, policy, passes[0], act):
+        raise ValueError(
+            "policy must compute with its parameters as plain tensors, got another result when its parameters were "
+            "replaced by tensors of equal values: look for a Tensor subclass, or a cached copy of a parameter"
+        )
 
 
 def draws_random_numbers(policy: RowFunction) -> bool:
@@ -161,13 +177,10 @@ def _acting_as(
     promised: Callable[[Rows], Distribution], policy: RowFunction, act: Tensor, message: str
 ) -> Iterator[None]:
     """Raise the message unless the policy afterwards acts on a few rows as was promised before."""
-    rows = _first_rows(policy, _FEW)
-    with torch.no_grad():
-        before = promised(rows).log_prob(act[rows])
+    passes = _spaced_rows(policy, _FEW)
+    before = _log_probs(promised, passes, act)
     yield
-    with torch.no_grad():
-        after = policy.acting(rows).log_prob(act[rows])
-    if not _same(before, after):
+    if differ(before, _log_probs(policy.acting, passes, act), policy, passes[0], act):
         raise ValueError(message)
 
 
