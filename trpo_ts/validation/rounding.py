@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.overrides import TorchFunctionMode
 
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import Rows
@@ -50,16 +49,15 @@ _HALF = 1e-4
 """Dtypes of larger rounding are of half precision."""
 
 
-class _CoarsestPrecision(TorchDispatchMode):
+class _CoarsestPrecision(TorchFunctionMode):
     """Finds the largest rounding of the dtypes in which anything is computed meanwhile, as within autocast."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.eps = 0.0
+        self.eps = torch.finfo(torch.float64).eps
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
-            if isinstance(leaf, Tensor) and leaf.is_floating_point():
-                self.eps = max(self.eps, torch.finfo(leaf.dtype).eps)
+        if isinstance(found, Tensor) and found.is_floating_point():
+            self.eps = max(self.eps, torch.finfo(found.dtype).eps)
         return found
