@@ -24,6 +24,8 @@ from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
+from trpo_ts.module_tree import modules_of, parameters_of
+from trpo_ts.optimizer_state import follow_parameters
 from trpo_ts.recurrent.replay import policy_sequences
 from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
 from trpo_ts.rollout import Rollout, Transitions
@@ -38,6 +40,7 @@ from trpo_ts.transaction import undone_on_error
 from trpo_ts.turns import own_transitions
 from trpo_ts.validation.argument_names import ALGORITHM_NAMES, explained
 from trpo_ts.validation.collecting_checks import warn_of_collecting
+from trpo_ts.validation.critic_parameters import CriticParameterCheck
 from trpo_ts.validation.learner_parts import check_parts
 from trpo_ts.validation.memory_check import MemoryCheck
 from trpo_ts.validation.optimizer_checks import check_steps
@@ -162,6 +165,7 @@ class NPG(ActorCriticWithState):
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
+        self._check_critic_parameters = CriticParameterCheck(critic, policy, self._critic_parameters())
         self._check_policy = PolicyCheck()
         self._check_memory = MemoryCheck()
         self._checked_fit: tuple[Any, ...] = ()
@@ -191,6 +195,8 @@ class NPG(ActorCriticWithState):
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
             check_separate(self.policy, self.critic, self._critic_parameters())
+            self._check_critic_parameters(self.critic, parameters_of(modules_of(self.policy)), self._critic_parameters())
+            follow_parameters(torch_optimizer(self.optim))
             transitions = self._transitions(batch, buffer, indices)
             check_stacking(buffer)
             check_recording(transitions)
