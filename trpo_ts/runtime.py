@@ -15,6 +15,7 @@ exception.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -68,21 +69,22 @@ def update_context(*networks: nn.Module) -> Iterator[None]:
         yield
 
 
-def generator_positions() -> tuple[bytes, bytes, int]:
-    """Return where the global random generators of torch and NumPy are."""
+def generator_positions() -> tuple[object, ...]:
+    """Return where the global random generators of torch, NumPy and Python are."""
     _, key, position, *_ = np.random.get_state()  # noqa: NPY002
-    return torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), int(position)
+    return torch.get_rng_state().numpy().tobytes(), np.asarray(key).tobytes(), int(position), random.getstate()
 
 
 @contextmanager
 def preserved_generators() -> Iterator[None]:
-    """Put the random generators of torch and NumPy back to where they were."""
-    state = np.random.get_state()  # noqa: NPY002  the global generator is what networks draw from
+    """Put the random generators of torch, NumPy and Python back to where they were."""
+    state, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002  networks draw from the global ones
     try:
         with torch.random.fork_rng():
             yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
+        random.setstate(pythons)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -41,12 +42,13 @@ def refused(algorithm: TRPO, words: str, *, shuffles: bool = False) -> None:
     """Assert that an update is refused, changes nothing, and draws no numbers but for a critic's fit that shuffles."""
     buffer = rollout(algorithm.policy, observations())
     before = everything(algorithm)
-    generators = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    generators, pythons = (torch.get_rng_state(), np.random.get_state()), random.getstate()  # noqa: NPY002
     with pytest.raises(ValueError, match=words):
         update(algorithm, buffer)
     assert_same(everything(algorithm), before)
     assert shuffles or torch.equal(torch.get_rng_state(), generators[0])
     assert np.array_equal(np.random.get_state()[1], generators[1][1])  # noqa: NPY002
+    assert random.getstate() == pythons
 
 
 class Counting(Actor):
@@ -66,6 +68,7 @@ NO_FUNCTIONS: dict[str, Callable[[], nn.Module]] = {
     "dropout that is always on": lambda: Actor(lambda obs: F.dropout(as_float(obs), 0.5, training=True)),
     "noise of torch": lambda: Actor(lambda obs: as_float(obs) + torch.randn(len(obs), 2)),
     "noise of NumPy": lambda: Actor(lambda obs: as_float(obs + np.random.normal(size=obs.shape))),  # noqa: NPY002
+    "noise of Python": lambda: Actor(lambda obs: as_float(obs) + random.random()),
     "a count": Counting,
 }
 
@@ -76,13 +79,24 @@ def test_a_policy_that_gives_two_results_is_refused(name: str):
 
 
 def test_random_numbers_that_change_nothing_are_put_back():
-    algorithm = make_algorithm(Actor(lambda obs: (torch.rand(3), np.random.rand(), as_float(obs))[2]))  # noqa: NPY002
+    draw: Any = lambda obs: (torch.rand(3), np.random.rand(), random.random(), as_float(obs))[3]  # noqa: E731, NPY002
+    algorithm = make_algorithm(Actor(draw))
     buffer = rollout(algorithm.policy, observations())
-    generators = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    generators, pythons = (torch.get_rng_state(), np.random.get_state()), random.getstate()  # noqa: NPY002
     assert update(algorithm, buffer).accepted
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert np.array_equal(np.random.get_state()[1], generators[1][1])  # noqa: NPY002
     assert np.random.get_state()[2] == generators[1][2]  # noqa: NPY002
+    assert random.getstate() == pythons
+
+
+def test_draws_from_pythons_generator_alone_are_put_back_too():
+    algorithm = make_algorithm(Actor(lambda obs: (random.random(), as_float(obs))[1]))
+    buffer = rollout(algorithm.policy, observations())
+    pythons = random.getstate()
+    assert update(algorithm, buffer).accepted
+    assert update(algorithm, buffer) is not None
+    assert random.getstate() == pythons
 
 
 class Cached(Actor):
