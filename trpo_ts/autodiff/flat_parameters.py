@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from trpo_ts.autodiff.layer_calls import LayerCall, recorded_layers
-from trpo_ts.validation.trainable_parameters import check_trainable
+from trpo_ts.validation.trainable_parameters import check_no_hooks, check_trainable
 
 __all__ = ["FlatParameters", "Trace", "graph_nodes", "unflattened"]
 
@@ -47,7 +47,7 @@ class FlatParameters:
 
     :param module: the module; its parameters must share one device and one floating dtype.
     :param only: the parameters that may move, when not all of the module's; the others are constants.
-    :raises ValueError: when there is no trainable parameter, or their devices or dtypes differ.
+    :raises ValueError: when there is no trainable parameter, their devices or dtypes differ, or one has hooks.
     """
 
     def __init__(self, module: nn.Module, only: Iterable[nn.Parameter] | None = None) -> None:
@@ -63,6 +63,7 @@ class FlatParameters:
         names = {id(p): first_of.setdefault(_memory(p), name) for name, p in may_move}
         self._parameters = {name: p for name, p in may_move if names[id(p)] == name}
         self.dtype, self.device = check_trainable(self._parameters.values())
+        check_no_hooks(dict(may_move))
         # Where each parameter is looked up: more than one place where modules share it.
         self._places: list[tuple[dict[str, Any], str, str, nn.Parameter]] = [
             (submodule._parameters, key, names[id(p)], p)

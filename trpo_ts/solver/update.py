@@ -16,6 +16,7 @@ from trpo_ts.solver.problem import PolicyProblem
 from trpo_ts.solver.trust_region import PolicyStep, SolverSettings, natural_gradient, trust_region_step
 from trpo_ts.validation.parameter_values import check_instance, check_integer, check_real
 from trpo_ts.validation.policy_function_checks import check_actions_possible, check_distribution
+from trpo_ts.validation.requires_grad_checks import constant_requires_grad
 
 __all__ = ["trust_region_update"]
 
@@ -94,7 +95,8 @@ def trust_region_update(
             micro_batch_size=micro_batch_size,
             record_layers=preconditioner is not None and preconditioner.shares_pass(len(adv)),
         )
-        check_distribution(policy, act)
+        with constant_requires_grad("module", module):
+            check_distribution(policy, act)
         check_actions_possible(policy, act)
         problem, start = PolicyProblem.of_rollout(policy, act=act, adv=adv.to(policy.parameters.dtype))
         direction = natural_gradient(problem, problem.linearise(start), solver)  # (F + cI) x = g

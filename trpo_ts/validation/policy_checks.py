@@ -17,6 +17,7 @@ from trpo_ts.validation.policy_function_checks import (
     check_distribution,
     draws_random_numbers,
 )
+from trpo_ts.validation.requires_grad_checks import constant_requires_grad
 
 __all__ = ["PolicyCheck"]
 
@@ -56,7 +57,8 @@ class PolicyCheck:
         function = function_of()
         with evaluation_mode(policy), preserved_generators():
             if self._checked != checked:
-                distribution = check_distribution(function, act)
+                with constant_requires_grad("policy", policy):
+                    distribution = check_distribution(function, act)
                 if ent_coef and entropy_terms(distribution) is None:
                     raise ValueError(
                         f"ent_coef must be 0 for a {type(distribution).__name__}, got {ent_coef}: "

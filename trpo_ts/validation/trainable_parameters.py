@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
 
-__all__ = ["check_trainable"]
+__all__ = ["check_no_hooks", "check_trainable"]
 
 
 def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, torch.device]:
@@ -41,3 +41,18 @@ def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, to
             "is lost in its rounding; convert the network with .float() before the algorithm is built"
         )
     return dtype, device
+
+
+def check_no_hooks(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Check that no parameter has hooks, which derivatives with respect to one vector of all parameters pass by.
+
+    :param parameters: those of a network that may move, by their names.
+    :raises ValueError: naming the parameters.
+    """
+    hooked = [name for name, p in parameters.items() if p._backward_hooks or p._post_accumulate_grad_hooks]
+    if hooked:
+        raise ValueError(
+            "the parameters of a network must have no hooks (register_hook, register_post_accumulate_grad_hook), got "
+            f"some on {', '.join(hooked)}: a step along the natural gradient would be taken without them; remove them "
+            "by handle.remove(), and scale or mask values in forward()"
+        )
