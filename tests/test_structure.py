@@ -27,6 +27,7 @@ MATHEMATICS = {
         "trpo_ts.validation.distribution_checks",
         "trpo_ts.validation.policy_function_checks",
         "trpo_ts.validation.requires_grad_checks",
+        "trpo_ts.validation.autocast_check",
         "trpo_ts.validation.trainable_parameters",
         "trpo_ts.runtime",
     ),

@@ -195,7 +195,9 @@ class NPG(ActorCriticWithState):
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
             check_separate(self.policy, self.critic, self._critic_parameters())
-            self._check_critic_parameters(self.critic, parameters_of(modules_of(self.policy)), self._critic_parameters())
+            self._check_critic_parameters(
+                self.critic, parameters_of(modules_of(self.policy)), self._critic_parameters()
+            )
             follow_parameters(torch_optimizer(self.optim))
             transitions = self._transitions(batch, buffer, indices)
             check_stacking(buffer)

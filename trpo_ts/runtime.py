@@ -3,7 +3,8 @@
 * Modules are in evaluation mode where asked for; each submodule gets its own mode back.
 * Distributions do not check their arguments: it takes time, and an update turns bad candidates down itself.
 * Attention and recurrent layers use kernels that have second derivatives.
-* Inference mode of the caller is left: what it computes has no derivatives.
+* Inference mode of the caller is left: what it computes has no derivatives. So is the caller's autocast, which would
+  round probabilities and divergences; :func:`callers_autocast` says what it was.
 * What ``torch.compile`` compiled runs as it was written (:mod:`trpo_ts.uncompiled`).
 * ``nn.Sequential`` chains of the networks are evaluated as one operation
   (:func:`trpo_ts.autodiff.fused_chains.fused_chains`).
@@ -16,9 +17,10 @@ exception.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -31,6 +33,7 @@ from trpo_ts.shared_context import SharedContext
 from trpo_ts.uncompiled import uncompiled
 
 __all__ = [
+    "callers_autocast",
     "evaluation_mode",
     "generator_positions",
     "preserved_generators",
@@ -42,6 +45,7 @@ __all__ = [
 
 
 _prepared: ContextVar[frozenset[int]] = ContextVar("prepared", default=frozenset())
+_autocast: ContextVar[Mapping[str, torch.dtype]] = ContextVar("autocast", default=MappingProxyType({}))
 
 
 @contextmanager
@@ -62,11 +66,38 @@ def update_context(*networks: nn.Module) -> Iterator[None]:
             stack.enter_context(restored_modes(network))
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(_without_autocast())
         stack.enter_context(without_validation())
         stack.enter_context(uncompiled())
         stack.enter_context(twice_differentiable(*networks))
         stack.enter_context(fused_chains(*networks))
         yield
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Leave the caller's autocast, and keep in mind what it was.
+
+    Autocast keeps the weights that it has converted until its outermost context is left. Within an update, and after
+    it, they would be those of before.
+    """
+    left = {kind: torch.get_autocast_dtype(kind) for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)}
+    token, kept = _autocast.set(left), torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        with ExitStack() as stack:
+            for kind in left:
+                stack.enter_context(torch.autocast(kind, enabled=False))
+            yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
+        torch.clear_autocast_cache()
+        _autocast.reset(token)
+
+
+def callers_autocast() -> Mapping[str, torch.dtype]:
+    """Return the dtypes, by device, of the autocast that an update has left while it runs; mostly there is none."""
+    return _autocast.get()
 
 
 def generator_positions() -> tuple[object, ...]:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import Rows
 from trpo_ts.kfac.settings import KFAC
-from trpo_ts.runtime import evaluation_mode, update_context
+from trpo_ts.runtime import callers_autocast, evaluation_mode, update_context
 from trpo_ts.solver.problem import PolicyProblem
 from trpo_ts.solver.trust_region import PolicyStep, SolverSettings, natural_gradient, trust_region_step
+from trpo_ts.validation.autocast_check import check_autocast
 from trpo_ts.validation.parameter_values import check_instance, check_integer, check_real
 from trpo_ts.validation.policy_function_checks import check_actions_possible, check_distribution
 from trpo_ts.validation.requires_grad_checks import constant_requires_grad
@@ -97,6 +98,8 @@ def trust_region_update(
         )
         with constant_requires_grad("module", module):
             check_distribution(policy, act)
+        if callers_autocast():
+            check_autocast(policy, act)
         check_actions_possible(policy, act)
         problem, start = PolicyProblem.of_rollout(policy, act=act, adv=adv.to(policy.parameters.dtype))
         direction = natural_gradient(problem, problem.linearise(start), solver)  # (F + cI) x = g

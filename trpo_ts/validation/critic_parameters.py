@@ -46,9 +46,7 @@ class CriticParameterCheck:
         )
 
 
-def _missing(
-    critic: nn.Module, others: Iterable[nn.Parameter], fitted: Iterable[nn.Parameter]
-) -> list[nn.Parameter]:
+def _missing(critic: nn.Module, others: Iterable[nn.Parameter], fitted: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     """Return the parameters of the critic that may learn and are among neither the others nor the fitted ones."""
     known = {*map(id, others), *map(id, fitted)}
     return [p for p in parameters_of(modules_of(critic)) if p.requires_grad and id(p) not in known]

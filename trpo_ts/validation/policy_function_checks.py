@@ -26,7 +26,15 @@ from trpo_ts.validation.distribution_checks import (
 from trpo_ts.validation.rounding import differ
 from trpo_ts.validation.row_independence import check_rows_are_independent
 
-__all__ = ["check_actions_possible", "check_distribution", "draws_random_numbers", "unmoved_policy", "written_policy"]
+__all__ = [
+    "check_actions_possible",
+    "check_distribution",
+    "draws_random_numbers",
+    "log_probs",
+    "spaced_rows",
+    "unmoved_policy",
+    "written_policy",
+]
 
 _ROWS = 32
 """The rows of a check that is made once for a policy."""
@@ -72,7 +80,7 @@ def _first_rows(policy: RowFunction, count: int) -> slice:
     return slice(0, min(count, policy.count, policy.micro_batch_size or count))
 
 
-def _spaced_rows(policy: RowFunction, count: int) -> list[slice]:
+def spaced_rows(policy: RowFunction, count: int) -> list[slice]:
     """Return at most ``count`` evenly spaced rows, in passes that hold no more than a pass may.
 
     The first rows alone may tell nothing: where their masks allow a single action, its probability is always 1.
@@ -82,7 +90,8 @@ def _spaced_rows(policy: RowFunction, count: int) -> list[slice]:
     return [slice(begin, min(begin + length, policy.count), step) for begin in range(0, policy.count, length)]
 
 
-def _log_probs(distributions: Callable[[Rows], Distribution], passes: list[slice], act: Tensor) -> Tensor:
+def log_probs(distributions: Callable[[Rows], Distribution], passes: list[slice], act: Tensor) -> Tensor:
+    """Return the log-probabilities of the actions of some rows, pass by pass, without a graph."""
     with torch.no_grad():
         return torch.cat([distributions(rows).log_prob(act[rows]) for rows in passes])
 
@@ -107,9 +116,9 @@ def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: 
 
 def _check_function(policy: RowFunction, theta: Tensor, act: Tensor) -> None:
     """Check that the policy is a function of its parameters and its observations, and acts as it is evaluated."""
-    passes = _spaced_rows(policy, _ROWS)
+    passes = spaced_rows(policy, _ROWS)
     evaluated = partial(policy, theta)
-    first, again, acting = (_log_probs(each, passes, act) for each in (evaluated, evaluated, policy.acting))
+    first, again, acting = (log_probs(each, passes, act) for each in (evaluated, evaluated, policy.acting))
     if not _same(first, again):
         raise ValueError(
             "policy must be a function of its parameters and observations, got two different results for the same "
@@ -177,10 +186,10 @@ def _acting_as(
     promised: Callable[[Rows], Distribution], policy: RowFunction, act: Tensor, message: str
 ) -> Iterator[None]:
     """Raise the message unless the policy afterwards acts on a few rows as was promised before."""
-    passes = _spaced_rows(policy, _FEW)
-    before = _log_probs(promised, passes, act)
+    passes = spaced_rows(policy, _FEW)
+    before = log_probs(promised, passes, act)
     yield
-    if differ(before, _log_probs(policy.acting, passes, act), policy, passes[0], act):
+    if differ(before, log_probs(policy.acting, passes, act), policy, passes[0], act):
         raise ValueError(message)
 
 

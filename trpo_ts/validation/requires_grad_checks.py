@@ -20,9 +20,9 @@ def constant_requires_grad(name: str, network: nn.Module) -> Iterator[None]:
     """
     before = [(path, p, p.requires_grad) for path, p in network.named_parameters()]
     refusal = (
-        f"{name} must not call requires_grad_() in forward(), {{}}: an update differentiates with respect to one vector "
-        "of all parameters; freeze parameters before the algorithm is built, and use x.detach() or torch.no_grad() to "
-        "stop a gradient within forward()"
+        f"{name} must not call requires_grad_() in forward(), {{}}: an update differentiates with respect to one "
+        "vector of all parameters; freeze parameters before the algorithm is built, and stop a gradient within "
+        "forward() by x.detach() or torch.no_grad()"
     )
     try:
         yield
