@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.advantages import generalised_advantages, normalised
+from trpo_ts.autodiff.module_tree import modules_of, parameters_of
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
-from trpo_ts.module_tree import modules_of, parameters_of
 from trpo_ts.optimizer_state import follow_parameters
 from trpo_ts.recurrent.replay import policy_sequences
 from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
@@ -47,7 +47,7 @@ from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
-from trpo_ts.validation.policy_function_checks import unmoved_policy, written_policy
+from trpo_ts.validation.policy_function_checks import WatchedPolicy
 from trpo_ts.validation.recorded_shapes import check_stacking, with_scalar_rewards
 from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
 from trpo_ts.validation.shape_errors import named_shapes
@@ -185,7 +185,8 @@ class NPG(ActorCriticWithState):
         check_integer("repeat", repeat, 1)
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        with update_context(self), undone_on_error(self):
+        # In evaluation mode from here on: each change of it takes as long as a pass.
+        with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
@@ -225,7 +226,7 @@ class NPG(ActorCriticWithState):
         with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
             policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
             problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
-            watched = _may_move_otherwise(self.policy)
+            watched = WatchedPolicy(policy, rollout.act) if _may_move_otherwise(self.policy) else None
             check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
@@ -233,11 +234,11 @@ class NPG(ActorCriticWithState):
                     direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
                     del model  # its graph would stay in memory while the critic is fitted
                     step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
-                    with written_policy(policy, rollout.act, step.end.theta) if watched else nullcontext():
+                    with watched.written(step.end.theta) if watched else nullcontext():
                         policy.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
-                with unmoved_policy(policy, rollout.act) if watched else nullcontext():
+                with watched.unmoved() if watched else nullcontext():
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
 

@@ -17,7 +17,7 @@ exception.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -29,6 +29,7 @@ from torch.backends import cuda, cudnn
 from torch.distributions import Distribution
 
 from trpo_ts.autodiff.fused_chains import fused_chains
+from trpo_ts.autodiff.module_tree import modules_of
 from trpo_ts.shared_context import SharedContext
 from trpo_ts.uncompiled import uncompiled
 
@@ -62,14 +63,14 @@ def update_context(*networks: nn.Module) -> Iterator[None]:
     with ExitStack() as stack:
         token = _prepared.set(prepared | set(map(id, networks)))
         stack.callback(_prepared.reset, token)
-        for network in networks:
-            stack.enter_context(restored_modes(network))
+        modules = modules_of(*networks)
+        stack.enter_context(_restored(modules))
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(_without_autocast())
         stack.enter_context(without_validation())
         stack.enter_context(uncompiled())
-        stack.enter_context(twice_differentiable(*networks))
+        stack.enter_context(_twice_differentiable(modules))
         stack.enter_context(fused_chains(*networks))
         yield
 
@@ -128,16 +129,21 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def restored_modes(module: nn.Module) -> Iterator[bool]:
+def restored_modes(module: nn.Module) -> AbstractContextManager[bool]:
     """Give every submodule its own training mode back afterwards, and say whether any is in training mode."""
-    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    return _restored(modules_of(module))
+
+
+@contextmanager
+def _restored(modules: Sequence[nn.Module]) -> Iterator[bool]:
+    training = [module for module in modules if module.training]
     try:
-        yield any(training for _, training in modes)
+        yield bool(training)
     finally:
-        for submodule, training in modes:
-            if submodule.training != training:
-                submodule.training = training
+        trained = set(training)
+        for module in modules:
+            if module.training != (module in trained):
+                module.training = not module.training
 
 
 @contextmanager
@@ -177,12 +183,16 @@ def without_validation() -> AbstractContextManager[None]:
     return _VALIDATION.held()
 
 
-@contextmanager
-def twice_differentiable(*networks: nn.Module) -> Iterator[None]:
+def twice_differentiable(*networks: nn.Module) -> AbstractContextManager[None]:
     """Choose the kernels that can be differentiated twice, for attention and for recurrent layers, meanwhile.
 
     The fused ones have no second derivative, which exact products with the Fisher matrix take.
     """
-    recurrent = any(isinstance(module, nn.RNNBase) for network in networks for module in network.modules())
+    return _twice_differentiable(modules_of(*networks))
+
+
+@contextmanager
+def _twice_differentiable(modules: Sequence[nn.Module]) -> Iterator[None]:
+    recurrent = any(isinstance(module, nn.RNNBase) for module in modules)
     with _ATTENTION.held(), _CUDNN.held() if recurrent else nullcontext():
         yield

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from trpo_ts.autodiff.layer_calls import LayerCall, recorded_layers
+from trpo_ts.autodiff.module_tree import modules_of, named_parameters_of
 from trpo_ts.validation.trainable_parameters import check_no_hooks, check_trainable
 
 __all__ = ["FlatParameters", "Trace", "graph_nodes", "unflattened"]
@@ -55,7 +56,7 @@ class FlatParameters:
         chosen = None if only is None else set(map(id, only))
         may_move = [
             (name, p)
-            for name, p in module.named_parameters()
+            for name, p in named_parameters_of(module)
             if p.requires_grad and (chosen is None or id(p) in chosen)
         ]
         # Two parameters may be one and the same memory, tied by way of ``.data``: they move together.
@@ -67,7 +68,7 @@ class FlatParameters:
         # Where each parameter is looked up: more than one place where modules share it.
         self._places: list[tuple[dict[str, Any], str, str, nn.Parameter]] = [
             (submodule._parameters, key, names[id(p)], p)
-            for submodule in module.modules()
+            for submodule in modules_of(module)
             for key, p in submodule._parameters.items()
             if id(p) in names and p is not None
         ]

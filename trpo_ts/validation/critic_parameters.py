@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from trpo_ts.module_tree import modules_of, parameters_of
+from trpo_ts.autodiff.module_tree import modules_of, parameters_of
 
 __all__ = ["CriticParameterCheck"]
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from trpo_ts.autodiff.module_tree import buffers_of, modules_of, parameters_of
+
 __all__ = ["check_separate"]
 
 
@@ -17,7 +19,8 @@ def check_separate(policy: nn.Module, critic: nn.Module, fitted: Iterable[Tensor
     :param fitted: the parameters that the critic's fit moves.
     :raises ValueError: naming the parameter and the fix.
     """
-    used = {_memory(tensor) for tensor in (*policy.parameters(), *policy.buffers())} - {0}
+    modules = modules_of(policy)
+    used = {_memory(tensor) for tensor in (*parameters_of(modules), *buffers_of(modules))} - {0}
     for parameter in fitted:
         if _memory(parameter) in used:
             name = next((name for name, p in critic.named_parameters() if p is parameter), "a parameter")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -27,13 +27,12 @@ from trpo_ts.validation.rounding import differ
 from trpo_ts.validation.row_independence import check_rows_are_independent
 
 __all__ = [
+    "WatchedPolicy",
     "check_actions_possible",
     "check_distribution",
     "draws_random_numbers",
     "log_probs",
     "spaced_rows",
-    "unmoved_policy",
-    "written_policy",
 ]
 
 _ROWS = 32
@@ -153,44 +152,54 @@ def _same(left: Tensor, right: Tensor) -> bool:
     return torch.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def unmoved_policy(policy: RowFunction, act: Tensor) -> AbstractContextManager[None]:
-    """Check that what happens inside the context does not move the policy.
+class WatchedPolicy:
+    """Checks, on a few rows, that a policy acts as it was promised to when its parameters were written.
 
-    :raises ValueError: when its outputs for a few rows change.
+    :param policy: the policy.
+    :param act: the actions of all rows, shape ``(N, ...)``.
     """
-    return _acting_as(
-        policy.acting,
-        policy,
-        act,
-        "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
-        "of the critic that are not among its own modules; assign them as attributes of the policy's actor",
-    )
 
+    def __init__(self, policy: RowFunction, act: Tensor) -> None:
+        self._policy, self._act, self._passes = policy, act, spaced_rows(policy, _FEW)
+        self._acts: Tensor | None = None
 
-def written_policy(policy: RowFunction, act: Tensor, theta: Tensor) -> AbstractContextManager[None]:
-    """Check that the policy acts as promised at ``theta`` once that has been written to it inside the context.
+    @contextmanager
+    def written(self, theta: Tensor) -> Iterator[None]:
+        """Check that the policy acts as promised at ``theta`` once that has been written to it inside the context.
 
-    :raises ValueError: when its outputs for a few rows are others.
-    """
-    return _acting_as(
-        partial(policy, theta),
-        policy,
-        act,
-        "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
-        "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy",
-    )
+        :raises ValueError: when its outputs are others.
+        """
+        promised = self._log_probs(partial(self._policy, theta))
+        yield
+        self._acts = self._log_probs(self._policy.acting)
+        self._check(
+            promised,
+            "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
+            "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy",
+        )
 
+    @contextmanager
+    def unmoved(self) -> Iterator[None]:
+        """Check that what happens inside the context does not move the policy.
 
-@contextmanager
-def _acting_as(
-    promised: Callable[[Rows], Distribution], policy: RowFunction, act: Tensor, message: str
-) -> Iterator[None]:
-    """Raise the message unless the policy afterwards acts on a few rows as was promised before."""
-    passes = spaced_rows(policy, _FEW)
-    before = log_probs(promised, passes, act)
-    yield
-    if differ(before, log_probs(policy.acting, passes, act), policy, passes[0], act):
-        raise ValueError(message)
+        :raises ValueError: when its outputs change.
+        """
+        before = self._log_probs(self._policy.acting) if self._acts is None else self._acts
+        yield
+        self._acts = self._log_probs(self._policy.acting)
+        self._check(
+            before,
+            "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
+            "of the critic that are not among its own modules; assign them as attributes of the policy's actor",
+        )
+
+    def _log_probs(self, distributions: Callable[[Rows], Distribution]) -> Tensor:
+        return log_probs(distributions, self._passes, self._act)
+
+    def _check(self, promised: Tensor, message: str) -> None:
+        assert self._acts is not None
+        if differ(promised, self._acts, self._policy, self._passes[0], self._act):
+            raise ValueError(message)
 
 
 def check_actions_possible(policy: RowFunction, act: Tensor) -> None:

@@ -25,6 +25,8 @@ def differ(left: Tensor, right: Tensor, policy: RowFunction, rows: Rows, act: Te
     :param rows: some rows, on which rounding is tried.
     :param act: the actions of all rows, shape ``(N, ...)``.
     """
+    if torch.equal(left, right):
+        return False
     difference = torch.where(left == right, 0.0, (left - right).abs()).nan_to_num(torch.inf)
     difference[left.isnan() & right.isnan()] = 0.0
     close = 64 * torch.finfo(right.dtype).eps * (1.0 + right.abs().nan_to_num(0.0, 0.0, 0.0))

@@ -18,7 +18,8 @@ def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, to
     """
     trainable = [p for p in parameters if p.requires_grad]
     kinds = {(p.dtype, p.device) for p in trainable}
-    if any(size > 1 and stride == 0 for p in trainable for size, stride in zip(p.shape, p.stride(), strict=True)):
+    scattered = [p for p in trainable if not p.is_contiguous()]  # an expanded one is
+    if any(size > 1 and stride == 0 for p in scattered for size, stride in zip(p.shape, p.stride(), strict=True)):
         raise ValueError(
             "the parameters of a network must each have memory of their own, got an expanded one; make it with "
             "torch.nn.Parameter(tensor.expand(...).clone())"

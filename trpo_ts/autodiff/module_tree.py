@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-__all__ = ["buffers_of", "modules_of", "parameters_of"]
+__all__ = ["buffers_of", "modules_of", "named_modules_of", "named_parameters_of", "parameters_of"]
 
 
 def modules_of(*networks: nn.Module) -> list[nn.Module]:
@@ -23,6 +23,30 @@ def modules_of(*networks: nn.Module) -> list[nn.Module]:
             if module._modules:
                 stack.extend(child for child in reversed(module._modules.values()) if child is not None)
     return list(found)
+
+
+def named_modules_of(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the network and all modules below it, each once, with their names: ``nn.Module.named_modules``."""
+    found: dict[nn.Module, str] = {}
+    stack = [("", network)]
+    while stack:
+        name, module = stack.pop()
+        if module not in found:
+            found[module] = name
+            prefix = f"{name}." if name else ""
+            stack.extend((prefix + key, child) for key, child in reversed(module._modules.items()) if child is not None)
+    return [(name, module) for module, name in found.items()]
+
+
+def named_parameters_of(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return all parameters of a network, each once, with their names: ``nn.Module.named_parameters``."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for name, module in named_modules_of(network):
+        prefix = f"{name}." if name else ""
+        for key, p in module._parameters.items():
+            if p is not None:
+                found.setdefault(id(p), (prefix + key, p))
+    return list(found.values())
 
 
 def parameters_of(modules: Iterable[nn.Module]) -> list[nn.Parameter]:
