@@ -31,9 +31,9 @@ def updated_alone(network: nn.Module, parameters: Sequence[nn.Parameter]) -> Ite
     if shared:
         names = [name for name, p in network.named_parameters() if id(p) in shared]
         raise ValueError(
-            f"policy and critic must be in one update at a time, got {', '.join(names)}, which another "
-            "update, in another thread or around this one, is moving: its divergence would be measured from a policy that changes meanwhile; give each "
-            "thread a copy.deepcopy of the networks, or let the updates take turns with a threading.Lock"
+            f"policy and critic must be in one update at a time, got {', '.join(names)}, which another update, in "
+            "another thread or around this one, is moving: its divergence would be measured from a policy that changes "
+            "meanwhile; give each thread a copy.deepcopy of the networks, or let updates take turns with a lock"
         )
     try:
         yield
