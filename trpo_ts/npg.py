@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.advantages import generalised_advantages, normalised
-from trpo_ts.autodiff.module_tree import modules_of, parameters_of
+from trpo_ts.autodiff.module_tree import buffers_of, modules_of, parameters_of
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
@@ -47,7 +47,7 @@ from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
-from trpo_ts.validation.policy_function_checks import WatchedPolicy
+from trpo_ts.validation.policy_function_checks import acting_as_promised
 from trpo_ts.validation.recorded_shapes import check_stacking, with_scalar_rewards
 from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
 from trpo_ts.validation.shape_errors import named_shapes
@@ -195,10 +195,10 @@ class NPG(ActorCriticWithState):
         with update_context(self), undone_on_error(self):
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
-            check_separate(self.policy, self.critic, self._critic_parameters())
-            self._check_critic_parameters(
-                self.critic, parameters_of(modules_of(self.policy)), self._critic_parameters()
-            )
+            modules = modules_of(self.policy)
+            parameters, fitted = parameters_of(modules), self._critic_parameters()
+            check_separate([*parameters, *buffers_of(modules)], self.critic, fitted)
+            self._check_critic_parameters(self.critic, parameters, fitted)
             follow_parameters(torch_optimizer(self.optim))
             transitions = self._transitions(batch, buffer, indices)
             check_stacking(buffer)
@@ -226,7 +226,7 @@ class NPG(ActorCriticWithState):
         with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
             policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
             problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
-            watched = WatchedPolicy(policy, rollout.act) if _may_move_otherwise(self.policy) else None
+            watched = _may_move_otherwise(self.policy)
             check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
@@ -234,11 +234,10 @@ class NPG(ActorCriticWithState):
                     direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
                     del model  # its graph would stay in memory while the critic is fitted
                     step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
-                    with watched.written(step.end.theta) if watched else nullcontext():
-                        policy.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
-                with watched.unmoved() if watched else nullcontext():
+                with acting_as_promised(policy, rollout.act, point.theta) if watched else nullcontext():
+                    policy.parameters.write(point.theta)
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
 
@@ -270,7 +269,7 @@ class NPG(ActorCriticWithState):
         )
 
     def _transitions(self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray) -> Transitions:
-        dtype, device = check_trainable(self.policy.parameters())
+        dtype, device = check_trainable(parameters_of(modules_of(self.policy)))
         check_real("cg_damping", self.cg_damping, 0.0, torch.finfo(dtype).max)
         transitions = Transitions.of_batch(batch, buffer, indices, actor=self.policy.actor, device=device, dtype=dtype)
         return transitions.with_sequences(policy_sequences(self.policy, batch.get("policy", Batch()), transitions.ends))

@@ -255,3 +255,21 @@ def test_first_rows_that_allow_one_action_do_not_hide_random_numbers(size: int |
         buffer.add(Batch(obs=obs[t], act=act, obs_next=obs[t + 1], **step), buffer_ids=np.arange(ENVS))
     with pytest.raises(ValueError, match="policy must be a function of its parameters and observations"):
         update(algorithm, buffer)
+
+
+class MovingFit:
+    """Moves a parameter of the policy."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        self.policy = policy
+
+    def fit(self, task: Any) -> list[float]:
+        with torch.no_grad():
+            self.policy.actor.log_std.add_(0.1)
+        return [0.0]
+
+
+def test_a_fit_that_moves_parameters_of_the_policy_is_refused():
+    algorithm = make_algorithm()
+    algorithm.critic_fit = MovingFit(algorithm.policy)
+    refused(algorithm, "critic's fit must not move the policy, got other parameters of the policy after it")

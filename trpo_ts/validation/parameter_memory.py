@@ -6,21 +6,18 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from trpo_ts.autodiff.module_tree import buffers_of, modules_of, parameters_of
-
 __all__ = ["check_separate"]
 
 
-def check_separate(policy: nn.Module, critic: nn.Module, fitted: Iterable[Tensor]) -> None:
+def check_separate(policys: Iterable[Tensor], critic: nn.Module, fitted: Iterable[Tensor]) -> None:
     """Check that no parameter that the critic's fit moves shares memory with the policy.
 
-    :param policy: the policy.
+    :param policys: the policy's parameters and buffers.
     :param critic: the critic, for the names of its parameters.
     :param fitted: the parameters that the critic's fit moves.
     :raises ValueError: naming the parameter and the fix.
     """
-    modules = modules_of(policy)
-    used = {_memory(tensor) for tensor in (*parameters_of(modules), *buffers_of(modules))} - {0}
+    used = set(map(_memory, policys)) - {0}
     for parameter in fitted:
         if _memory(parameter) in used:
             name = next((name for name, p in critic.named_parameters() if p is parameter), "a parameter")

@@ -27,7 +27,7 @@ from trpo_ts.validation.rounding import differ
 from trpo_ts.validation.row_independence import check_rows_are_independent
 
 __all__ = [
-    "WatchedPolicy",
+    "acting_as_promised",
     "check_actions_possible",
     "check_distribution",
     "draws_random_numbers",
@@ -152,54 +152,36 @@ def _same(left: Tensor, right: Tensor) -> bool:
     return torch.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-class WatchedPolicy:
-    """Checks, on a few rows, that a policy acts as it was promised to when its parameters were written.
+@contextmanager
+def acting_as_promised(policy: RowFunction, act: Tensor, theta: Tensor) -> Iterator[None]:
+    """Check on a few rows that a policy acts as promised at ``theta`` after the context, in which it becomes that.
 
     :param policy: the policy.
     :param act: the actions of all rows, shape ``(N, ...)``.
+    :param theta: the parameters that are written to it inside the context, shape ``(P,)``.
+    :raises ValueError: when its outputs are others, naming whether its memory or the critic's fit is the cause.
     """
-
-    def __init__(self, policy: RowFunction, act: Tensor) -> None:
-        self._policy, self._act, self._passes = policy, act, spaced_rows(policy, _FEW)
-        self._acts: Tensor | None = None
-
-    @contextmanager
-    def written(self, theta: Tensor) -> Iterator[None]:
-        """Check that the policy acts as promised at ``theta`` once that has been written to it inside the context.
-
-        :raises ValueError: when its outputs are others.
-        """
-        promised = self._log_probs(partial(self._policy, theta))
-        yield
-        self._acts = self._log_probs(self._policy.acting)
-        self._check(
-            promised,
-            "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
-            "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy",
-        )
-
-    @contextmanager
-    def unmoved(self) -> Iterator[None]:
-        """Check that what happens inside the context does not move the policy.
-
-        :raises ValueError: when its outputs change.
-        """
-        before = self._log_probs(self._policy.acting) if self._acts is None else self._acts
-        yield
-        self._acts = self._log_probs(self._policy.acting)
-        self._check(
-            before,
+    passes, at_theta = spaced_rows(policy, _FEW), partial(policy, theta)
+    before, promised = policy.parameters.read(), log_probs(at_theta, passes, act)
+    yield
+    if not differ(promised, log_probs(policy.acting, passes, act), policy, passes[0], act):
+        return
+    written = policy.parameters.read()
+    policy.parameters.write(before)  # what is promised at theta must not depend on it; the caller undoes the update
+    if differ(promised, log_probs(at_theta, passes, act), policy, passes[0], act):
+        raise ValueError(
             "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
-            "of the critic that are not among its own modules; assign them as attributes of the policy's actor",
+            "of the critic that are not among its own modules; assign them as attributes of the policy's actor"
         )
-
-    def _log_probs(self, distributions: Callable[[Rows], Distribution]) -> Tensor:
-        return log_probs(distributions, self._passes, self._act)
-
-    def _check(self, promised: Tensor, message: str) -> None:
-        assert self._acts is not None
-        if differ(promised, self._acts, self._policy, self._passes[0], self._act):
-            raise ValueError(message)
+    if not torch.equal(written, theta):
+        raise ValueError(
+            "critic's fit must not move the policy, got other parameters of the policy after it: move those of "
+            "task.own alone"
+        )
+    raise ValueError(
+        "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
+        "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy"
+    )
 
 
 def check_actions_possible(policy: RowFunction, act: Tensor) -> None:
