@@ -97,6 +97,41 @@ def test_frozen_layers_may_be_anybodys():
     updated_within(make_algorithm(Pretrained(body)), make_algorithm(Pretrained(body)))
 
 
+class Evaluating(Actor):
+    """Says when another thread evaluates it, and waits: its parameters are then replaced by other tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.leave = threading.Event(), threading.Event()
+        self.left_out = 0
+
+    def forward(self, obs: Any, state: Any = None, info: Any = None) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            self.left_out -= 1
+            if self.left_out < 0 and not isinstance(self.log_std, nn.Parameter):
+                self.begun.set()
+                assert self.leave.wait(60)
+        return super().forward(obs, state, info)
+
+
+@pytest.mark.parametrize("passes", [0, 3, 12])
+def test_a_policy_that_another_thread_evaluates_is_refused(passes: int):
+    actor = Evaluating()
+    actor.left_out = passes
+    algorithm, other = make_algorithm(actor), make_algorithm(actor)
+    buffers = [rollout(each.policy, observations()) for each in (algorithm, other)]
+    thread = threading.Thread(target=update, args=(algorithm, buffers[0]))
+    thread.start()
+    assert actor.begun.wait(60)
+    try:
+        with pytest.raises(ValueError, match="in one update at a time"):
+            update(other, buffers[1])
+    finally:
+        actor.leave.set()
+        thread.join()
+    assert update(other, rollout(other.policy, observations())).accepted
+
+
 def test_copies_are_updated_at_once():
     algorithm = make_algorithm()
     updated_within(algorithm, copy.deepcopy(algorithm))

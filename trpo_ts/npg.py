@@ -186,13 +186,13 @@ class NPG(ActorCriticWithState):
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
         # In evaluation mode from here on: each change of it takes as long as a pass.
-        with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
+        with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
-        with update_context(self), undone_on_error(self):
+        with undone_on_error(self), update_context(self):
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
             modules = modules_of(self.policy)
@@ -223,7 +223,7 @@ class NPG(ActorCriticWithState):
         steps: list[PolicyStep] = []
         vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
-        with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
+        with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
             policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
             problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
             watched = _may_move_otherwise(self.policy)

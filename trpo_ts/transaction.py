@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from tianshou.algorithm.modelfree.a2c import ActorCriticOnPolicyAlgorithm
 from torch import Tensor, nn
 
-from trpo_ts.autodiff.module_tree import modules_of, parameters_of
+from trpo_ts.autodiff.module_tree import modules_of
 from trpo_ts.concurrent_updates import updated_alone
 from trpo_ts.critics.recurrent_critic import RecurrentCritic
 from trpo_ts.network_snapshot import NetworkSnapshot
@@ -34,9 +35,10 @@ def undone_on_error(algorithm: ActorCriticOnPolicyAlgorithm) -> Iterator[None]:
         yield
         return
     modules = modules_of(algorithm)
-    with updated_alone(algorithm, parameters_of(modules)):
+    with updated_alone(algorithm, modules):
         token = _guarded.set(_guarded.get() | {id(algorithm)})
-        before = _Snapshot(algorithm, modules)
+        with torch.inference_mode(mode=False):  # no optimiser could use moments that were copied in that of the caller
+            before = _Snapshot(algorithm, modules)
         try:
             yield
         except BaseException:
