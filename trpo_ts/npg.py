@@ -203,7 +203,8 @@ class NPG(ActorCriticWithState):
             transitions = self._transitions(batch, buffer, indices)
             check_stacking(buffer)
             check_recording(transitions)
-            self._check_memory(self.policy, transitions, batch.get("policy", Batch()).get("hidden_state"))
+            state = batch.get("policy", Batch()).get("hidden_state")
+            self._check_memory(self.policy, transitions, state, self.micro_batch_size)
             with named_shapes("policy", self.policy, batch.obs):
                 self._check_policy(
                     self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
