@@ -57,6 +57,7 @@ DEPENDENT: dict[str, Callable[[], nn.Module]] = {
     "the mean of the batch": lambda: Changed(lambda mean: mean - mean.mean(0)),
     "a little of it": lambda: Changed(lambda mean: mean - 0.01 * mean.mean(0)),
     "the largest of the batch": lambda: Changed(lambda mean: mean / mean.abs().amax(0)),
+    "the larger half": lambda: Changed(lambda mean: mean * (mean >= mean.sort(0).values[len(mean) // 2])),
     "the row before": lambda: Changed(lambda mean: mean + 0.1 * mean.roll(1, 0)),
     "the size of the batch": lambda: Changed(lambda mean: mean * len(mean) / 8),
     "the rank": lambda: Changed(lambda mean: mean + 0.1 * mean.argsort(0).argsort(0)),
