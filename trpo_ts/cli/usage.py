@@ -1,0 +1,28 @@
+"""Errors that a user can repair by typing something else."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from trpo_ts.presets.settings import Settings
+
+__all__ = ["UsageError", "refused_values"]
+
+
+class UsageError(Exception):
+    """What was typed cannot be done; the message is one line that says what to type. Nothing has been written."""
+
+
+@contextlib.contextmanager
+def refused_values() -> Iterator[None]:
+    """Turn the errors of constructors about their arguments into usage errors that name the flag."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        name = re.match(r"\w*", text)
+        flag = name[0].replace("_", "-") if name and name[0] in Settings.names() else None
+        hint = f"; it is set by --{flag}" if flag else ""
+        raise UsageError(text + hint) from error

@@ -1,0 +1,104 @@
+"""Tasks by their names: what is registered, what must be installed, and the environment as Tianshou can take it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import error, spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import FrameStackObservation
+
+from trpo_ts.envs.flatten_action import FlattenAction
+from trpo_ts.envs.observations import TupleToDictObservation
+from trpo_ts.validation.parameter_values import check_integer
+
+__all__ = ["MODULES", "extra_of", "find_task", "make_task"]
+
+_EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d", "ale_py": "atari"}
+"""The extra of this package that installs what a task needs, by the beginning of its entry point."""
+
+MODULES = {"mujoco": "mujoco", "box2d": "Box2D", "atari": "ale_py"}
+"""The module that each of these extras installs."""
+
+_GREY_FRAMES = {"ALE": {"obs_type": "grayscale"}}
+"""Arguments of the environments of a namespace: frames without colours, which can be stacked."""
+
+
+def find_task(task: str) -> EnvSpec:
+    """Return the specification of a registered task; of ``module:id`` the module is imported first.
+
+    :raises ValueError: for a task that nobody has registered; it names one that is written alike.
+    """
+    if task.startswith("ALE/"):
+        with suppress(ImportError):  # registers them
+            import_module("ale_py")
+    try:
+        return gym.spec(task)
+    except ModuleNotFoundError as problem:
+        raise ValueError(f"task must be the id of an environment, got {task!r}: {problem}") from problem
+    except error.NamespaceNotFound as problem:
+        if task.startswith("ALE/"):
+            raise ValueError(_install(task, "atari")) from problem
+        raise _unknown(task) from problem
+    except error.Error as problem:
+        raise _unknown(task) from problem
+
+
+def make_task(task: str, *, frame_stack: int = 1) -> gym.Env[Any, Any]:
+    """Return a new environment of a task, with structured actions made flat and Tuples of observations made Dicts.
+
+    :param task: the id, such as ``"Hopper-v5"`` or ``"module:id"``.
+    :param frame_stack: how many of the last observations are one; of grey images they are the channels.
+    :raises ValueError: for an unknown task, one whose dependencies are missing, with what to install, and for
+        observations that cannot be stacked.
+    """
+    check_integer("frame_stack", frame_stack, 1)
+    spec = find_task(task)
+    try:
+        # The checker would look at every step of all environments.
+        env = gym.make(task, disable_env_checker=True, **_GREY_FRAMES.get(spec.namespace or "", {}))
+    except (ImportError, error.Error) as problem:
+        extra = extra_of(spec)
+        if extra is not None and isinstance(problem, ImportError | error.DependencyNotInstalled):
+            raise ValueError(_install(task, extra)) from problem
+        raise ValueError(f"task {task} cannot be made: {_first_line(problem)}") from problem
+    if frame_stack > 1:
+        if not isinstance(env.observation_space, spaces.Box) or len(env.observation_space.shape) > 2:
+            raise ValueError(
+                f"frame_stack must be 1 for observations that are no vectors or grey images, got {frame_stack} for "
+                f"{env.observation_space}"
+            )
+        env = FrameStackObservation(env, frame_stack)
+    if isinstance(env.action_space, spaces.Dict | spaces.Tuple):
+        env = FlattenAction(env)
+    return TupleToDictObservation(env) if _has_tuple(env.observation_space) else env
+
+
+def extra_of(spec: EnvSpec) -> str | None:
+    """Return the extra of this package that installs what a task needs; None where that is not known."""
+    entry = spec.entry_point if isinstance(spec.entry_point, str) else ""
+    return next((extra for start, extra in _EXTRAS.items() if entry.startswith(start)), None)
+
+
+def _install(task: str, extra: str) -> str:
+    return f'task {task} needs packages that are not installed; type: pip install "trpo-ts[{extra}]"'
+
+
+def _unknown(task: str) -> ValueError:
+    close = get_close_matches(task, gym.registry, n=1)
+    meant = f"; did you mean {close[0]}?" if close else ""
+    return ValueError(f"task must be the id of a registered environment, got {task!r}{meant}")
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).strip().partition("\n")[0]
+
+
+def _has_tuple(space: gym.Space[Any]) -> bool:
+    if isinstance(space, spaces.Dict):
+        return any(map(_has_tuple, space.spaces.values()))
+    return isinstance(space, spaces.Tuple)

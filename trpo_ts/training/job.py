@@ -1,0 +1,176 @@
+"""One call that builds a whole training: algorithm, environments, collectors, trainer parameters."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tianshou.data import BaseCollector, Collector, CollectStats, VectorReplayBuffer
+from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvNormObs
+from tianshou.trainer import OnPolicyTrainerParams
+
+from trpo_ts.envs.tasks import make_task
+from trpo_ts.presets.selection import observation_kind
+from trpo_ts.training.finite import FiniteVectorEnv
+from trpo_ts.training.job_config import JobConfig, resolve
+from trpo_ts.training.learner import make_learner
+from trpo_ts.training.trainer_params import trainer_params
+from trpo_ts.trpo import TRPO
+
+__all__ = ["Job", "build_job", "make_job"]
+
+_MOST_TEST_ENVS = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, ready to run.
+
+    :param config: what it was made from.
+    :param algorithm: TRPO, with its policy and critic.
+    :param training_envs: the training environments; with normalised observations, they own the running statistics.
+    :param test_envs: the test environments, which read these statistics and never change them; None for no tests.
+    :param training_collector: collects the rollouts.
+    :param test_collector: plays the tests; None for no tests.
+    :param params: the trainer's parameters: ``algorithm.run_training(params)``, or
+        ``trpo_ts.checkpoints.ResumableTrainer(algorithm, params, folder).run()``.
+    """
+
+    config: JobConfig
+    algorithm: TRPO
+    training_envs: BaseVectorEnv
+    test_envs: BaseVectorEnv | None
+    training_collector: BaseCollector[CollectStats]
+    test_collector: BaseCollector[CollectStats] | None
+    params: OnPolicyTrainerParams
+
+    def close(self) -> None:
+        """Close the environments."""
+        for envs in (self.training_envs, self.test_envs):
+            if envs is not None:
+                envs.close()
+
+
+def make_job(
+    task: str,
+    preset: str | None = None,
+    seed: int = 0,
+    *,
+    env_backend: Literal["auto", "gymnasium", "envpool"] = "auto",
+    **overrides: Any,
+) -> Job:
+    """Return a whole training of a task: algorithm, environments, collectors and trainer parameters.
+
+    >>> from trpo_ts.training import make_job
+    >>> job = make_job("CartPole-v1", steps=2048, test_every=0, max_kl=0.03)
+    >>> job.config.preset
+    'classic_control'
+
+    It seeds the global random generators of Python, NumPy and torch, from which networks, actions and minibatches are
+    drawn, so that a seed gives one training.
+
+    :param task: the id of an environment that is registered with gymnasium.
+    :param preset: the name of a preset (``docs/presets.md``); None takes the one for the task.
+    :param seed: of networks, actions and environments, >= 0.
+    :param env_backend: who runs the environments: ``"gymnasium"``, ``"envpool"``, or ``"auto"``.
+    :param overrides: settings in place of the preset's, such as ``max_kl=0.02`` or
+        ``critic_fit=GaussNewtonFit(steps=2)``; :class:`trpo_ts.presets.Settings` lists them.
+    :raises ValueError: for an unknown task or preset, missing packages, and settings that are out of range or do not
+        suit the task; the message says what to do.
+    :raises TypeError: for a name that is no setting.
+    """
+    return build_job(resolve(task, preset, seed, env_backend=env_backend, **overrides))
+
+
+def build_job(config: JobConfig) -> Job:
+    """Return the training that a configuration describes; see :func:`make_job`."""
+    settings = config.settings
+    random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
+    torch.manual_seed(config.seed)
+    env = make_task(config.task, frame_stack=settings.frame_stack)
+    observation_space, action_space = env.observation_space, env.action_space
+    env.close()
+    if settings.normalise_observations and observation_kind(observation_space) != "vector":
+        raise ValueError(
+            f"normalise_observations must be False for observations that are no vectors of real numbers, got True for "
+            f"{observation_space}"
+        )
+    algorithm = make_learner(settings, observation_space, action_space)
+    training_seeds, test_seeds = _seeds(config.seed, settings.num_envs)
+    training_envs = _vector_env(config, settings.num_envs, training_seeds)
+    training_collector = _collector(algorithm, training_envs, settings.segment)
+    test_envs, test_collector = None, None
+    if settings.test_every:
+        test_envs = _vector_env(config, min(settings.test_episodes, _MOST_TEST_ENVS), test_seeds)
+        _share_statistics(training_envs, test_envs)
+        test_collector = _collector(algorithm, test_envs, None)
+    return Job(
+        config=config,
+        algorithm=algorithm,
+        training_envs=training_envs,
+        test_envs=test_envs,
+        training_collector=training_collector,
+        test_collector=test_collector,
+        params=_params(config, training_collector, test_collector, test_seeds),
+    )
+
+
+def _vector_env(config: JobConfig, count: int, seed: int) -> BaseVectorEnv:
+    """Return environments that are seeded, checked, and normalised where the settings say so."""
+    make_env = partial(make_task, config.task, frame_stack=config.settings.frame_stack)
+    envs: BaseVectorEnv = FiniteVectorEnv(DummyVectorEnv([make_env] * count))
+    envs.seed(seed)
+    return VectorEnvNormObs(envs) if config.settings.normalise_observations else envs
+
+
+def _collector(algorithm: TRPO, envs: BaseVectorEnv, segment: int | None) -> BaseCollector[CollectStats]:
+    """Return a collector; for training, with a buffer of so many steps of each environment."""
+    buffer = None if segment is None else VectorReplayBuffer(segment * len(envs), len(envs))
+    return Collector[CollectStats](algorithm, envs, buffer)
+
+
+def _share_statistics(training_envs: BaseVectorEnv, test_envs: BaseVectorEnv) -> None:
+    """Let the test environments read the running statistics of the training ones."""
+    if isinstance(training_envs, VectorEnvNormObs) and isinstance(test_envs, VectorEnvNormObs):
+        test_envs.update_obs_rms = False
+        test_envs.set_obs_rms(training_envs.get_obs_rms())
+
+
+def _params(
+    config: JobConfig,
+    training_collector: BaseCollector[CollectStats],
+    test_collector: BaseCollector[CollectStats] | None,
+    test_seed: int,
+) -> OnPolicyTrainerParams:
+    settings = config.settings
+    rollout = settings.num_envs * settings.segment
+    updates = math.ceil(settings.steps / rollout)
+    updates_per_epoch = min(updates, math.ceil((settings.test_every or settings.steps) / rollout))
+    return trainer_params(
+        training_collector=training_collector,
+        test_collector=test_collector,
+        test_seed=test_seed if test_collector is not None else None,
+        test_step_num_episodes=settings.test_episodes,
+        batch_size=settings.batch_size,
+        update_step_num_repetitions=settings.repeat,
+        collection_step_num_env_steps=rollout,
+        epoch_num_steps=updates_per_epoch * rollout,
+        max_epochs=math.ceil(updates / updates_per_epoch),
+        verbose=False,
+        show_progress=False,
+    )
+
+
+def _seeds(seed: int, num_envs: int) -> tuple[int, int]:
+    """Return the first seeds of training and test environments; no two runs of small seeds share an episode.
+
+    Environment i takes the first seed plus i.
+    """
+    first = seed * num_envs
+    return first, first + 2**30
