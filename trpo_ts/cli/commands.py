@@ -34,6 +34,8 @@ class Train:
     """How many seeds to train at the same time, each in a process of its own."""
     threads: int = 1
     """Threads of torch in each process; networks of usual sizes are fastest on one."""
+    save_every: float = 10.0
+    """Seconds between two checkpoints, which is what a kill may cost; 0 for one after every update."""
     env_backend: Literal["auto", "gymnasium", "envpool"] = "auto"
     """Who runs the environments."""
     settings: Settings = field(default_factory=Settings)
@@ -61,6 +63,8 @@ class Resume:
     """Folder of the run."""
     steps: int | None = None
     """Environment steps to train for in all; None for those of the run's settings."""
+    save_every: float = 10.0
+    """Seconds between two checkpoints; see train."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ class Progress:
 
     def __init__(self, total: int, max_kl: float, *, prefix: str = "", stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._max_kl, self._prefix = max_kl, prefix
+        self._max_kl, self.prefix = max_kl, prefix
         self._return: float | None = None
         self._test: float | None = None
         self._first: tuple[int, float] | None = None
@@ -69,11 +69,15 @@ class Progress:
     def start(self, env_steps: int, said: str = "") -> None:
         """Begin with so many steps done already, and with what there is to say of them."""
         if said:
-            print(f"{self._prefix}{said}", file=self._stream, flush=True)
+            self.say(said)
         self._first = (env_steps, time.monotonic())
         if self._bar is not None:
             self._bar.initial = self._bar.n = env_steps
             self._bar.refresh()
+
+    def say(self, text: str) -> None:
+        """Print a text."""
+        print(f"{self.prefix}{text}", file=self._stream, flush=True)
 
     def tell(self, record: UpdateRecord | EvaluationRecord) -> None:
         """Tell of an update or a test."""
@@ -101,11 +105,7 @@ class Progress:
 
     def _write(self, record: UpdateRecord) -> None:
         self._told_at, self._waiting = time.monotonic(), None
-        print(
-            f"{self._prefix}{record.env_steps:12,} steps  {self._text(record)}  {self._speed(record)}",
-            file=self._stream,
-            flush=True,
-        )
+        self.say(f"{record.env_steps:12,} steps  {self._text(record)}  {self._speed(record)}")
 
     def _text(self, record: UpdateRecord) -> str:
         test = "" if self._test is None else f"  test {_number(self._test, '.2f')}"

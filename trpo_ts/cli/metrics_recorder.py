@@ -29,6 +29,17 @@ class MetricsRecorder(TrainingRecorder):
     ) -> None:
         super().__init__(forward_to)
         self._path, self._listener = path, listener
+        self.test_seconds = 0.0
+        """What tests took so far; Tianshou's collector does not count it."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all records, and the seconds of the tests."""
+        return {**super().get_state(), "test_seconds": self.test_seconds}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`get_state` returned."""
+        super().set_state(state)
+        self.test_seconds = float(state["test_seconds"])
 
     def log_training_data(self, log_data: dict[str, Any], step: int) -> None:
         """Complete the record of a training step, and append it."""

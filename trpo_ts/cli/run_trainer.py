@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tianshou.data import EpochStats
+from tianshou.data import CollectStats, EpochStats
 
 from trpo_ts.checkpoints import ResumableTrainer
 from trpo_ts.cli.metrics_recorder import MetricsRecorder
@@ -15,9 +15,6 @@ from trpo_ts.cli.stop_signals import StopSignals
 from trpo_ts.training import Job
 
 __all__ = ["RunTrainer", "StoppedError"]
-
-SECONDS_BETWEEN_CHECKPOINTS = 10.0
-"""What a kill may cost; a checkpoint takes some hundredths of a second."""
 
 
 class StoppedError(Exception):
@@ -33,6 +30,7 @@ class RunTrainer(ResumableTrainer):
     :param folder: the run's own.
     :param recorder: the logger, with the records of the run.
     :param signals: ask for the end.
+    :param save_every: seconds between two checkpoints within an epoch, whose end always has one.
     :param on_start: is called with the steps that are done already and with what there is to say of them.
     """
 
@@ -42,15 +40,16 @@ class RunTrainer(ResumableTrainer):
         folder: Path,
         recorder: MetricsRecorder,
         signals: StopSignals,
+        save_every: float,
         on_start: Callable[[int, str], None],
     ) -> None:
         job.params.logger = recorder
         super().__init__(job.algorithm, job.params, folder, numbered=False)
-        self._signals, self._on_start = signals, on_start
+        self._recorder, self._signals, self._on_start = recorder, signals, on_start
         rollout = job.config.settings.num_envs * job.config.settings.segment
         self._all_steps = math.ceil(job.config.settings.steps / rollout) * rollout
         self._whole_epoch = job.params.epoch_num_steps
-        self._saved_at = time.monotonic()
+        self._save_every, self._saved_at = save_every, time.monotonic()
         self._said = ""
         self.saved_steps = 0
         """Environment steps up to the last checkpoint."""
@@ -76,8 +75,16 @@ class RunTrainer(ResumableTrainer):
             raise StoppedError
         return super()._training_step()
 
+    def _test_step(
+        self, force_update_best: bool = False, log_msg_prefix: str | None = None
+    ) -> tuple[CollectStats, bool]:
+        start = time.perf_counter()
+        result = super()._test_step(force_update_best, log_msg_prefix)
+        self._recorder.test_seconds += time.perf_counter() - start
+        return result
+
     def _is_save_due(self, updates: int) -> bool:
-        return self._signals.stop or time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS
+        return self._signals.stop or time.monotonic() - self._saved_at >= self._save_every
 
     def _save(self, steps_in_epoch: int | None = None) -> None:
         super()._save(steps_in_epoch)

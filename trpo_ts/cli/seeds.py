@@ -49,7 +49,7 @@ def train_seeds(config: RunConfig, folder: Path, count: int, jobs: int, run: Cal
         codes = _run_all([(run, own, path) for own, path in runs.values()], jobs, signals)
     if any(codes):
         return next(code for code in codes if code)
-    _summarise(config, folder, {n: path for n, (_, path) in runs.items()})
+    _summarise(config, folder, {seed: path for seed, (_, path) in runs.items()})
     return 0
 
 
@@ -85,10 +85,10 @@ def _child(run: Callable[..., int], config: RunConfig, folder: Path, parent: int
 
 
 def _summarise(config: RunConfig, folder: Path, paths: dict[int, Path]) -> None:
-    summaries = {n: RunFiles(path).read_summary() for n, path in paths.items()}
+    summaries = [RunFiles(path).read_summary() for path in paths.values()]
     document: dict[str, Any] = {"task": config.job.task, "seeds": list(paths)}
     for name in _RETURNS:
-        values = [summary[name] for summary in summaries.values() if summary[name] is not None]
+        values = [summary[name] for summary in summaries if summary[name] is not None]
         if values:
             document[name] = {"mean": float(np.mean(values)), "std": float(np.std(values)), "values": values}
             print(f"{name}: {np.mean(values):.2f} +- {np.std(values):.2f} over {len(values)} seeds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,10 +19,10 @@ from trpo_ts.cli.seeds import train_seeds
 from trpo_ts.cli.stop_signals import StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.presets import choose_preset
-from trpo_ts.training import Job, tensorboard_logger
+from trpo_ts.training import tensorboard_logger
 from trpo_ts.training.job import build_job
 from trpo_ts.training.job_config import JobConfig
-from trpo_ts.validation.parameter_values import check_integer
+from trpo_ts.validation.parameter_values import check_integer, check_real
 
 __all__ = ["resume", "run", "train"]
 
@@ -33,6 +34,7 @@ def train(command: Train) -> int:
     with refused_values():
         for name in ("seeds", "jobs", "threads"):
             check_integer(f"--{name}", getattr(command, name), 1)
+        check_real("--save-every", command.save_every, 0.0)
         preset = choose_preset(command.task, command.preset, frame_stack=command.settings.frame_stack)
         job = JobConfig(
             task=command.task,
@@ -46,23 +48,27 @@ def train(command: Train) -> int:
     folder = Path("runs") / job.task.replace("/", "-").replace(":", "-")
     config = RunConfig(job, command.threads)
     if command.seeds == 1:
-        return run(config, command.out or folder / f"seed_{job.seed}")
-    return train_seeds(config, command.out or folder, command.seeds, command.jobs, run)
+        return run(config, command.out or folder / f"seed_{job.seed}", save_every=command.save_every)
+    run_one = partial(run, save_every=command.save_every)
+    return train_seeds(config, command.out or folder, command.seeds, command.jobs, run_one)
 
 
 def resume(command: Resume) -> int:
     """Continue a run, and return the exit code."""
     config = RunFiles(command.run).read()
+    with refused_values():
+        check_real("--save-every", command.save_every, 0.0)
     if command.steps is not None:
         with refused_values():
             settings = replace(config.job.settings, steps=check_integer("--steps", command.steps, 1))
             config = replace(config, job=replace(config.job, settings=settings))
-    return run(config, command.run)
+    return run(config, command.run, save_every=command.save_every)
 
 
-def run(config: RunConfig, folder: Path, *, prefix: str = "", parent: int | None = None) -> int:
+def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "", parent: int | None = None) -> int:
     """Train in a folder, from where the run there was, and return the exit code.
 
+    :param save_every: seconds between two checkpoints.
     :param prefix: begins each line that is printed.
     :param parent: the process that started this one as one of several; None for none.
     """
@@ -76,7 +82,10 @@ def run(config: RunConfig, folder: Path, *, prefix: str = "", parent: int | None
             _acquire(lock)
             files.remove_unsaved()
             files.write(config)
-            return _train(job, config, files, signals, prefix)
+            progress = Progress(config.job.settings.steps, config.job.settings.max_kl, prefix=prefix)
+            recorder = MetricsRecorder(files.metrics, progress.tell, tensorboard_logger(files.folder))
+            trainer = RunTrainer(job, folder, recorder, signals, save_every, on_start=progress.start)
+            return _train(trainer, recorder, progress, config, files)
         finally:
             lock.release()
             job.close()
@@ -89,34 +98,29 @@ def _acquire(lock: RunLock) -> None:
         raise UsageError(str(error)) from error
 
 
-def _train(job: Job, config: RunConfig, files: RunFiles, signals: StopSignals, prefix: str) -> int:
-    settings = config.job.settings
-    print(f"{prefix}TRPO on {config.job.task}, seed {config.job.seed}, preset {config.job.preset}, into {files.folder}")
-    if not prefix:
-        print(describe_settings(config.job.as_dict()), flush=True)
-    progress = Progress(settings.steps, settings.max_kl, prefix=prefix)
-    recorder = MetricsRecorder(files.metrics, progress.tell, tensorboard_logger(files.folder))
-    trainer = RunTrainer(job, files.folder, recorder, signals, on_start=progress.start)
+def _train(
+    trainer: RunTrainer, recorder: MetricsRecorder, progress: Progress, config: RunConfig, files: RunFiles
+) -> int:
+    job = config.job
+    progress.say(f"TRPO on {job.task}, seed {job.seed}, preset {job.preset}, into {files.folder}")
+    if not progress.prefix:
+        progress.say(describe_settings(job.as_dict()))
     try:
         info = trainer.run()
     except (StoppedError, KeyboardInterrupt):
         progress.close()
-        print(
-            f"{prefix}stopped; saved up to step {trainer.saved_steps:,} in {files.last}\n"
-            f"{prefix}to continue, type: trpo-ts resume {files.folder}",
-            flush=True,
-        )
+        progress.say(f"stopped; saved up to step {trainer.saved_steps:,} in {files.last}")
+        progress.say(f"to continue, type: trpo-ts resume {files.folder}")
         return INTERRUPTED
     progress.close()
-    timing = info.timing
     summary = summarise(
         files,
         config,
         recorder.updates,
         recorder.tests,
-        wall_seconds=timing.total_time,
-        test_seconds=timing.test_time,
+        wall_seconds=info.timing.total_time,
+        test_seconds=recorder.test_seconds,
     )
     write_run_report(files, config, recorder.updates, recorder.tests, summary)
-    print(f"{prefix}{describe_result(summary)}; {files.report}", flush=True)
+    progress.say(f"{describe_result(summary)}; {files.report}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
@@ -59,8 +60,7 @@ def make_task(task: str, *, frame_stack: int = 1) -> gym.Env[Any, Any]:
     check_integer("frame_stack", frame_stack, 1)
     spec = find_task(task)
     try:
-        # The checker would look at every step of all environments.
-        env = gym.make(task, disable_env_checker=True, **_GREY_FRAMES.get(spec.namespace or "", {}))
+        env = _make(task, **_GREY_FRAMES.get(spec.namespace or "", {}))
     except (ImportError, error.Error) as problem:
         extra = extra_of(spec)
         if extra is not None and isinstance(problem, ImportError | error.DependencyNotInstalled):
@@ -76,6 +76,14 @@ def make_task(task: str, *, frame_stack: int = 1) -> gym.Env[Any, Any]:
     if isinstance(env.action_space, spaces.Dict | spaces.Tuple):
         env = FlattenAction(env)
     return TupleToDictObservation(env) if _has_tuple(env.observation_space) else env
+
+
+def _make(task: str, **arguments: Any) -> gym.Env[Any, Any]:
+    with warnings.catch_warnings():
+        # Who asks for an older version of a task knows that there is a newer one.
+        warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
+        # The checker would look at every step of all environments.
+        return gym.make(task, disable_env_checker=True, **arguments)
 
 
 def extra_of(spec: EnvSpec) -> str | None:

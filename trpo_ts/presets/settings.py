@@ -61,7 +61,7 @@ class Settings:
 
     # The critic.
     critic_fit: str | None = None
-    """How the critic is fitted, as in Python: "GaussNewtonFit(steps=2)", MinibatchFit, LBFGSFit; None: steps of Adam."""
+    """How the critic is fitted, as in Python: "GaussNewtonFit(steps=2)", MinibatchFit, LBFGSFit; None: Adam."""
     lr: float = 1e-3
     """Learning rate of the critic's Adam; GaussNewtonFit and LBFGSFit do not read it."""
     optim_critic_iters: int = 5
