@@ -23,6 +23,9 @@ class Infos(Protocol):
     def with_rows(self, where: np.ndarray, other: Infos) -> Infos:
         """Return these with those of some rows replaced."""
 
+    def with_key(self, key: str, values: np.ndarray) -> Infos:
+        """Return these with a further number in each row."""
+
     def __getitem__(self, rows: np.ndarray) -> Infos:
         """Return those of some rows."""
 
@@ -55,6 +58,10 @@ class RowInfos:
         rows[where] = other.as_dictionaries()
         return RowInfos(rows)
 
+    def with_key(self, key: str, values: np.ndarray) -> RowInfos:
+        """Return these with a further number in each row."""
+        return RowInfos.of([{**info, key: value} for info, value in zip(self.rows, values, strict=True)])
+
     def __getitem__(self, rows: np.ndarray) -> RowInfos:
         """Return those of some rows."""
         return RowInfos(self.rows[rows])
@@ -72,10 +79,11 @@ class ColumnInfos:
     """One dictionary of arrays, nested or not, each of ``R`` rows.
 
     :param columns: the arrays, which nobody changes later.
+    :param count: :math:`R`.
     """
 
-    def __init__(self, columns: dict[str, Any]) -> None:
-        self.columns = columns
+    def __init__(self, columns: dict[str, Any], count: int) -> None:
+        self.columns, self._count = columns, count
 
     def with_rows(self, where: np.ndarray, other: Infos) -> Infos:
         """Return these with those of some rows replaced."""
@@ -86,18 +94,21 @@ class ColumnInfos:
                 mine[where] = its
                 return mine
 
-            return ColumnInfos(_by_column(replaced, self.columns, other.columns))
+            return ColumnInfos(_by_column(replaced, self.columns, other.columns), self._count)
         return RowInfos(self.as_dictionaries()).with_rows(where, other)
+
+    def with_key(self, key: str, values: np.ndarray) -> ColumnInfos:
+        """Return these with a further number in each row."""
+        return ColumnInfos({**self.columns, key: values}, self._count)
 
     def __getitem__(self, rows: np.ndarray) -> ColumnInfos:
         """Return those of some rows."""
-        return ColumnInfos(_by_column(lambda column: column[rows], self.columns))
+        return ColumnInfos(_by_column(lambda column: column[rows], self.columns), len(np.arange(self._count)[rows]))
 
     def as_dictionaries(self) -> np.ndarray:
         """Return one dictionary for each row."""
-        count = _length(self.columns)
-        rows = np.empty(count, dtype=object)
-        rows[:] = [_by_column(lambda column, i=i: column[i], self.columns) for i in range(count)]
+        rows = np.empty(self._count, dtype=object)
+        rows[:] = [_by_column(lambda column, i=i: column[i], self.columns) for i in range(self._count)]
         return rows
 
     def as_batch(self) -> Batch:
@@ -105,10 +116,10 @@ class ColumnInfos:
         return _batch_of(self.columns)
 
 
-def infos_of(value: Any) -> Infos:
-    """Return the infos in what a vector environment returned: an array of dictionaries, or one of arrays."""
+def infos_of(value: Any, count: int) -> Infos:
+    """Return the infos in what a vector of ``count`` rows returned: an array of dictionaries, or one of arrays."""
     if isinstance(value, dict):
-        return ColumnInfos(_by_column(np.array, value))
+        return ColumnInfos(_by_column(np.array, value), count)
     return RowInfos.of(value)
 
 
@@ -174,12 +185,6 @@ def _same_keys(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
         _same_keys(value, right[key]) if isinstance(value, Mapping) else not isinstance(right[key], Mapping)
         for key, value in left.items()
     )
-
-
-def _length(columns: Mapping[str, Any]) -> int:
-    for value in columns.values():
-        return _length(value) if isinstance(value, Mapping) else len(value)
-    return 0
 
 
 def _batch_of(columns: Mapping[str, Any]) -> Batch:

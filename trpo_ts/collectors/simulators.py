@@ -101,13 +101,13 @@ class _ByItsMethods:
 
     def begin(self, ids: np.ndarray | None, **kwargs: Any) -> tuple[Any, Infos]:
         obs, infos = self._env.reset(ids, **kwargs)
-        return observations_of(obs, fresh=self._fresh), infos_of(infos)
+        return observations_of(obs, fresh=self._fresh), infos_of(infos, len(obs))
 
     def transition(
         self, actions: np.ndarray, ids: np.ndarray | None
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Infos]:
         obs, rewards, terminated, truncated, infos = self._env.step(actions, ids)
-        return observations_of(obs, fresh=self._fresh), rewards, terminated, truncated, infos_of(infos)
+        return observations_of(obs, fresh=self._fresh), rewards, terminated, truncated, infos_of(infos, len(rewards))
 
 
 class _NormalisedObservations:

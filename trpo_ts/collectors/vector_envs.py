@@ -181,15 +181,15 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         done = terminated | truncated
         rows = np.arange(len(self)) if chosen is None else chosen
         seen, said = self._chosen(obs, infos, chosen)
-        if self._same_step and done.any():
+        ended = done[rows]
+        if self._same_step and ended.any():
             self._begun = obs, infos, done
-            ended = done[rows]
             last = [(infos["final_obs"][i], _row(infos["final_info"], i)) for i in rows[ended]]
             seen = with_rows(seen, ended, stacked_observations([final for final, _ in last]))
             said = said.with_rows(ended, RowInfos.of([info for _, info in last]))
-        elif chosen is not None and (left_out := np.setdiff1d(np.flatnonzero(done), chosen)).size:
+        elif not self._same_step and chosen is not None and (left_out := np.setdiff1d(np.flatnonzero(done), chosen)).size:
             self.begin(left_out)
-        return seen, rewards[rows], terminated[rows], truncated[rows], said
+        return seen, rewards[rows], terminated[rows], truncated[rows], said.with_key("env_id", rows)
 
     def _chosen(self, obs: Any, infos: dict[str, Any], ids: np.ndarray | None) -> tuple[Any, Infos]:
         """Return the observations and infos of some environments."""
@@ -198,7 +198,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         said = (
             RowInfos.of([_row(infos, i) for i in range(len(self))])
             if columns is None or "final_info" in infos
-            else ColumnInfos({**columns, "env_id": np.arange(len(self))})
+            else ColumnInfos(columns, len(self))
         )
         return (obs, said) if ids is None else (obs[ids], said[ids])
 
@@ -264,14 +264,14 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
                 f"EnvPool's reset takes no keywords, got {sorted(kwargs)}; give envpool.make_gymnasium the seed"
             )
         obs, infos = self.venv.reset() if ids is None else self.venv.reset(ids)
-        return observations_of(obs), ColumnInfos(infos)
+        return observations_of(obs), ColumnInfos(infos, len(self) if ids is None else len(ids))
 
     def transition(
         self, actions: np.ndarray, ids: np.ndarray | None
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Infos]:
         """Step some environments."""
         obs, rewards, terminated, truncated, infos = self.venv.step(actions, ids)
-        return observations_of(obs), rewards, terminated, truncated, ColumnInfos(infos)
+        return observations_of(obs), rewards, terminated, truncated, ColumnInfos(infos, len(rewards))
 
     def seed(self, seed: int | list[int] | None = None) -> list[Any]:
         """Return no seeds: those of EnvPool are fixed when it is made."""
