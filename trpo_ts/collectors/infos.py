@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -144,14 +145,15 @@ def _stacked(rows: list[dict[str, Any]]) -> Batch:
     first = next((row for row in rows if row), None)
     if first is None:
         return Batch()
-    columns: dict[str, Any] = {}
-    for key, value in first.items():
-        kind = type(value)
-        if not isinstance(value, _SIMPLE) or any(type(row.get(key)) is not kind for row in rows):
-            return _stacked_by_tianshou(rows, first)
-        columns[key] = np.array([row[key] for row in rows])
-    if any(len(row) != len(first) for row in rows):
+    if set(map(tuple, rows)) != {tuple(first)}:
         return _stacked_by_tianshou(rows, first)
+    columns: dict[str, Any] = {}
+    for key in first:
+        values = list(map(itemgetter(key), rows))
+        kinds = set(map(type, values))
+        if len(kinds) > 1 or not issubclass(kinds.pop(), _SIMPLE):
+            return _stacked_by_tianshou(rows, first)
+        columns[key] = np.array(values)
     return _batch_of(columns)
 
 

@@ -82,7 +82,7 @@ class _InProcess:
             infos.append(result[4])
         return (
             stacked_observations(obs),
-            np.stack(rewards),
+            np.array(rewards),
             np.array(terminated, dtype=bool),
             np.array(truncated, dtype=bool),
             RowInfos.of(infos),
