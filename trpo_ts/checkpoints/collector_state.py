@@ -19,6 +19,7 @@ from trpo_ts.checkpoints.environments import (
     set_environment_state,
 )
 from trpo_ts.checkpoints.packing import pack
+from trpo_ts.collectors import RolloutCollector
 
 __all__ = [
     "check_collector_state",
@@ -28,6 +29,10 @@ __all__ = [
     "set_collector_state",
     "set_observation_statistics",
 ]
+
+
+_COLLECTORS = (Collector, RolloutCollector)
+"""Those of which all that changes a rollout is known."""
 
 
 def observation_statistics(envs: BaseVectorEnv) -> list[dict[str, Any]]:
@@ -95,7 +100,7 @@ def check_collector_state(collector: BaseCollector[Any], state: dict[str, Any]) 
     check_observation_statistics(collector.env, state["statistics"])
     if state["episodes"] is not None:
         environments = _local_environments(collector.env)
-        if environments is None or type(collector) is not Collector:
+        if environments is None or type(collector) not in _COLLECTORS:
             raise ValueError("the environments must be in a DummyVectorEnv and a Collector")
         for env, layers in zip(environments, state["episodes"]["environments"], strict=True):
             check_environment_state(env, layers)
@@ -139,8 +144,8 @@ def _episodes(collector: BaseCollector[Any]) -> dict[str, Any]:
     environments = _local_environments(collector.env)
     if environments is None:
         raise ValueError("the environments are in other processes")
-    if type(collector) is not Collector or collector._pre_collect_obs_RO is None:
-        raise ValueError("no Collector of Tianshou's holds them")
+    if type(collector) not in _COLLECTORS or collector._pre_collect_obs_RO is None:
+        raise ValueError("no Collector of Tianshou's or of this package's holds them")
     episodes = {
         "obs": collector._pre_collect_obs_RO,
         "info": collector._pre_collect_info_R,

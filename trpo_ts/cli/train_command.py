@@ -18,6 +18,7 @@ from trpo_ts.cli.run_trainer import RunTrainer, StoppedError
 from trpo_ts.cli.seeds import train_seeds
 from trpo_ts.cli.stop_signals import StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
+from trpo_ts.envs.tasks import backend_of
 from trpo_ts.presets import choose_preset
 from trpo_ts.training import tensorboard_logger
 from trpo_ts.training.job import build_job
@@ -35,12 +36,14 @@ def train(command: Train) -> int:
         for name in ("seeds", "jobs", "threads"):
             check_integer(f"--{name}", getattr(command, name), 1)
         check_real("--save-every", command.save_every, 0.0)
-        preset = choose_preset(command.task, command.preset, frame_stack=command.settings.frame_stack)
+        backend = backend_of(command.task, command.env_backend)
+        stack = command.settings.frame_stack
+        preset = choose_preset(command.task, command.preset, backend=backend, frame_stack=stack)
         job = JobConfig(
             task=command.task,
             seed=command.seed,
             preset=preset.name,
-            env_backend=command.env_backend,
+            env_backend=backend,
             settings=command.settings,
         )
     if command.jobs > 1 and command.seeds == 1:

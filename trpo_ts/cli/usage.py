@@ -23,6 +23,6 @@ def refused_values() -> Iterator[None]:
     except (TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         name = re.match(r"\w*", text)
-        flag = name[0].replace("_", "-") if name and name[0] in Settings.names() else None
-        hint = f"; it is set by --{flag}" if flag else ""
+        known = name is not None and name[0] in (*Settings.names(), "env_backend", "seed")
+        hint = f"; change --{name[0].replace('_', '-')}" if name is not None and known else ""
         raise UsageError(text + hint) from error

@@ -13,11 +13,12 @@ from gymnasium import error, spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import FrameStackObservation
 
+from trpo_ts.envs.envpool_tasks import check_envpool_task, envpool_spaces, has_envpool_task
 from trpo_ts.envs.flatten_action import FlattenAction
 from trpo_ts.envs.observations import TupleToDictObservation
-from trpo_ts.validation.parameter_values import check_integer
+from trpo_ts.validation.parameter_values import check_choice, check_integer
 
-__all__ = ["MODULES", "extra_of", "find_task", "make_task"]
+__all__ = ["MODULES", "backend_of", "extra_of", "find_task", "make_task", "spaces_of_task"]
 
 _EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d", "ale_py": "atari"}
 """The extra of this package that installs what a task needs, by the beginning of its entry point."""
@@ -47,6 +48,43 @@ def find_task(task: str) -> EnvSpec:
         raise _unknown(task) from problem
     except error.Error as problem:
         raise _unknown(task) from problem
+
+
+def backend_of(task: str, env_backend: str = "auto") -> str:
+    """Return who runs the environments of a task: ``"gymnasium"`` or ``"envpool"``.
+
+    :param task: the id.
+    :param env_backend: who shall; ``"auto"`` takes EnvPool for the tasks that only EnvPool has.
+    :raises ValueError: for an unknown task, and for EnvPool where it is missing or does not have the task.
+    """
+    check_choice("env_backend", env_backend, ("auto", "gymnasium", "envpool"))
+    if env_backend == "envpool":
+        check_envpool_task(task)
+        return env_backend
+    try:
+        find_task(task)
+    except ValueError:
+        if env_backend == "gymnasium" or not has_envpool_task(task):
+            raise
+        return "envpool"
+    return "gymnasium"
+
+
+def spaces_of_task(task: str, backend: str, *, frame_stack: int = 1) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Return the observation and the action space of a task.
+
+    :param task: the id.
+    :param backend: what :func:`backend_of` returned.
+    :param frame_stack: see :func:`make_task`; EnvPool stacks images itself.
+    :raises ValueError: see :func:`make_task`.
+    """
+    if backend == "envpool":
+        if frame_stack != 1:
+            raise ValueError(f"frame_stack must be 1 with EnvPool, which stacks images itself, got {frame_stack}")
+        return envpool_spaces(task)
+    env = make_task(task, frame_stack=frame_stack)
+    env.close()
+    return env.observation_space, env.action_space
 
 
 def make_task(task: str, *, frame_stack: int = 1) -> gym.Env[Any, Any]:
@@ -98,8 +136,8 @@ def _install(task: str, extra: str) -> str:
 
 def _unknown(task: str) -> ValueError:
     close = get_close_matches(task, gym.registry, n=1)
-    meant = f"; did you mean {close[0]}?" if close else ""
-    return ValueError(f"task must be the id of a registered environment, got {task!r}{meant}")
+    meant = f"did you mean {close[0]}?" if close else "trpo-ts tasks lists them"
+    return ValueError(f"task must be the id of a registered environment, got {task!r}; {meant}")
 
 
 def _first_line(problem: Exception) -> str:

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from trpo_ts.envs.tasks import find_task, make_task
+from trpo_ts.envs.tasks import spaces_of_task
 from trpo_ts.presets.preset import Preset, load_preset, preset_names
 
 __all__ = ["choose_preset", "observation_kind", "preset_for"]
@@ -42,25 +42,23 @@ def preset_for(task: str, observation_space: gym.Space[Any] | None = None) -> Pr
     return next(preset for preset in presets if kind in preset.default_for)
 
 
-def choose_preset(task: str, name: str | None = None, *, frame_stack: int | None = None) -> Preset:
+def choose_preset(
+    task: str, name: str | None = None, *, backend: str = "gymnasium", frame_stack: int | None = None
+) -> Preset:
     """Return the preset of a task, or the one of a name, which must be for such observations.
 
-    :param task: the id of a registered environment.
+    :param task: the id of an environment.
     :param name: the name of a preset; None takes the one that names the task, else the one for its observations.
+    :param backend: ``"gymnasium"`` or ``"envpool"``, as :func:`trpo_ts.envs.tasks.backend_of` returns it.
     :param frame_stack: how many observations are one; None takes what the preset says.
-    :raises ValueError: for an unknown task or preset, missing packages, and a preset for other observations.
+    :raises ValueError: for an unknown preset, missing packages, and a preset for other observations.
     """
-    find_task(task)
-    if name is None:
-        named = preset_for(task)
-        if named is not None:
-            return named
-    else:
-        stack = load_preset(name).values_for(task).get("frame_stack", 1)
-        frame_stack = stack if frame_stack is None else frame_stack
-    env = make_task(task, frame_stack=frame_stack or 1)
-    space = env.observation_space
-    env.close()
+    named = preset_for(task)
+    if name is None and named is not None:
+        return named
+    if frame_stack is None:
+        frame_stack = 1 if name is None else load_preset(name).values_for(task).get("frame_stack", 1)
+    space, _ = spaces_of_task(task, backend, frame_stack=frame_stack)
     own = preset_for(task, space)
     assert own is not None
     if name is None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from tianshou.data import BaseCollector, Collector, CollectStats, VectorReplayBuffer
+from tianshou.data import BaseCollector, CollectStats, VectorReplayBuffer
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
 
-from trpo_ts.envs.tasks import make_task
+from trpo_ts.collectors import RolloutCollector, as_vector_env
+from trpo_ts.envs.envpool_tasks import make_envpool
+from trpo_ts.envs.tasks import make_task, spaces_of_task
 from trpo_ts.presets.selection import observation_kind
-from trpo_ts.training.finite import FiniteVectorEnv
 from trpo_ts.training.job_config import JobConfig, resolve
 from trpo_ts.training.learner import make_learner
 from trpo_ts.training.trainer_params import trainer_params
@@ -61,7 +63,7 @@ def make_job(
     preset: str | None = None,
     seed: int = 0,
     *,
-    env_backend: Literal["auto", "gymnasium", "envpool"] = "auto",
+    env_backend: str = "auto",
     **overrides: Any,
 ) -> Job:
     """Return a whole training of a task: algorithm, environments, collectors and trainer parameters.
@@ -74,10 +76,11 @@ def make_job(
     It seeds the global random generators of Python, NumPy and torch, from which networks, actions and minibatches are
     drawn, so that a seed gives one training.
 
-    :param task: the id of an environment that is registered with gymnasium.
+    :param task: the id of an environment that is registered with gymnasium, or that EnvPool has.
     :param preset: the name of a preset (``docs/presets.md``); None takes the one for the task.
     :param seed: of networks, actions and environments, >= 0.
-    :param env_backend: who runs the environments: ``"gymnasium"``, ``"envpool"``, or ``"auto"``.
+    :param env_backend: who runs the environments: ``"gymnasium"``; ``"envpool"``, which is faster and whose episodes
+        no checkpoint can hold; or ``"auto"``: EnvPool for the tasks that only EnvPool has.
     :param overrides: settings in place of the preset's, such as ``max_kl=0.02`` or
         ``critic_fit=GaussNewtonFit(steps=2)``; :class:`trpo_ts.presets.Settings` lists them.
     :raises ValueError: for an unknown task or preset, missing packages, and settings that are out of range or do not
@@ -93,21 +96,18 @@ def build_job(config: JobConfig) -> Job:
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     torch.manual_seed(config.seed)
-    env = make_task(config.task, frame_stack=settings.frame_stack)
-    observation_space, action_space = env.observation_space, env.action_space
-    env.close()
+    observation_space, action_space = spaces_of_task(config.task, config.env_backend, frame_stack=settings.frame_stack)
     if settings.normalise_observations and observation_kind(observation_space) != "vector":
         raise ValueError(
             f"normalise_observations must be False for observations that are no vectors of real numbers, got True for "
             f"{observation_space}"
         )
     algorithm = make_learner(settings, observation_space, action_space)
-    training_seeds, test_seeds = _seeds(config.seed, settings.num_envs)
-    training_envs = _vector_env(config, settings.num_envs, training_seeds)
+    training_envs = _vector_env(config, _seeds(config.seed, 0, settings.num_envs))
     training_collector = _collector(algorithm, training_envs, settings.segment)
     test_envs, test_collector = None, None
     if settings.test_every:
-        test_envs = _vector_env(config, min(settings.test_episodes, _MOST_TEST_ENVS), test_seeds)
+        test_envs = _vector_env(config, _seeds(config.seed, 1, min(settings.test_episodes, _MOST_TEST_ENVS)))
         _share_statistics(training_envs, test_envs)
         test_collector = _collector(algorithm, test_envs, None)
     return Job(
@@ -117,22 +117,26 @@ def build_job(config: JobConfig) -> Job:
         test_envs=test_envs,
         training_collector=training_collector,
         test_collector=test_collector,
-        params=_params(config, training_collector, test_collector, test_seeds),
+        params=_params(config, training_collector, test_collector),
     )
 
 
-def _vector_env(config: JobConfig, count: int, seed: int) -> BaseVectorEnv:
-    """Return environments that are seeded, checked, and normalised where the settings say so."""
-    make_env = partial(make_task, config.task, frame_stack=config.settings.frame_stack)
-    envs: BaseVectorEnv = FiniteVectorEnv(DummyVectorEnv([make_env] * count))
-    envs.seed(seed)
+def _vector_env(config: JobConfig, seeds: Sequence[int]) -> BaseVectorEnv:
+    """Return an environment for each seed, normalised where the settings say so."""
+    envs: BaseVectorEnv
+    if config.env_backend == "envpool":
+        envs = as_vector_env(make_envpool(config.task, len(seeds), seeds[0]))
+    else:
+        make_env = partial(make_task, config.task, frame_stack=config.settings.frame_stack)
+        envs = DummyVectorEnv([make_env] * len(seeds))
+        envs.seed(list(seeds))
     return VectorEnvNormObs(envs) if config.settings.normalise_observations else envs
 
 
-def _collector(algorithm: TRPO, envs: BaseVectorEnv, segment: int | None) -> BaseCollector[CollectStats]:
+def _collector(algorithm: TRPO, envs: BaseVectorEnv, segment: int | None) -> RolloutCollector:
     """Return a collector; for training, with a buffer of so many steps of each environment."""
     buffer = None if segment is None else VectorReplayBuffer(segment * len(envs), len(envs))
-    return Collector[CollectStats](algorithm, envs, buffer)
+    return RolloutCollector(algorithm, envs, buffer)
 
 
 def _share_statistics(training_envs: BaseVectorEnv, test_envs: BaseVectorEnv) -> None:
@@ -146,7 +150,6 @@ def _params(
     config: JobConfig,
     training_collector: BaseCollector[CollectStats],
     test_collector: BaseCollector[CollectStats] | None,
-    test_seed: int,
 ) -> OnPolicyTrainerParams:
     settings = config.settings
     rollout = settings.num_envs * settings.segment
@@ -155,7 +158,7 @@ def _params(
     return trainer_params(
         training_collector=training_collector,
         test_collector=test_collector,
-        test_seed=test_seed if test_collector is not None else None,
+        test_seed=None if test_collector is None else _seeds(config.seed, 2, 1)[0],
         test_step_num_episodes=settings.test_episodes,
         batch_size=settings.batch_size,
         update_step_num_repetitions=settings.repeat,
@@ -167,10 +170,7 @@ def _params(
     )
 
 
-def _seeds(seed: int, num_envs: int) -> tuple[int, int]:
-    """Return the first seeds of training and test environments; no two runs of small seeds share an episode.
-
-    Environment i takes the first seed plus i.
-    """
-    first = seed * num_envs
-    return first, first + 2**30
+def _seeds(seed: int, use: int, count: int) -> list[int]:
+    """Return seeds of environments that those of no other run, or use, are likely to repeat; 31 bits each."""
+    words = np.random.SeedSequence([seed, use]).generate_state(count)
+    return [int(word) >> 1 for word in words]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from trpo_ts.envs.tasks import backend_of
 from trpo_ts.presets import Settings, choose_preset
 from trpo_ts.training.components import critic_fit_of, preconditioner_of
 from trpo_ts.validation.parameter_values import check_bool, check_choice, check_integer
 
 __all__ = ["JobConfig", "resolve"]
 
+_LARGEST_SEED = 2**32 - 1
+"""The largest that NumPy's global generator takes."""
+
 _COMPONENTS = {"critic_fit": critic_fit_of, "preconditioner": preconditioner_of}
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobConfig:
-    """What decides how a training runs: task, seed, preset and all settings.
+    """What decides how a training runs: task, seed, preset, who runs the environments, and all settings.
 
     :raises ValueError: for a value outside its range; what is TRPO's and the networks' is checked when they are built.
     """
@@ -25,12 +29,13 @@ class JobConfig:
     task: str
     seed: int
     preset: str
-    env_backend: Literal["auto", "gymnasium", "envpool"]
+    env_backend: str
     settings: Settings
 
     def __post_init__(self) -> None:
-        check_integer("seed", self.seed, 0)
-        check_choice("env_backend", self.env_backend, ("auto", "gymnasium", "envpool"))
+        if check_integer("seed", self.seed, 0) > _LARGEST_SEED:
+            raise ValueError(f"seed must be an integer <= {_LARGEST_SEED}, got {self.seed}")
+        check_choice("env_backend", self.env_backend, ("gymnasium", "envpool"))
         for name in ("steps", "test_episodes", "num_envs", "segment", "frame_stack", "memory_size", "repeat"):
             check_integer(name, getattr(self.settings, name), 1)
         check_integer("test_every", self.settings.test_every, 0)
@@ -61,7 +66,7 @@ def resolve(
     preset: str | None = None,
     seed: int = 0,
     *,
-    env_backend: Literal["auto", "gymnasium", "envpool"] = "auto",
+    env_backend: str = "auto",
     **overrides: Any,
 ) -> JobConfig:
     """Return the configuration of a job: the preset's settings, and those that are given in place of them.
@@ -69,15 +74,16 @@ def resolve(
     :param task: the id of a registered environment.
     :param preset: the name of a preset; None takes the one that names the task, else the one for its observations.
     :param seed: seeds networks, actions and environments, >= 0.
-    :param env_backend: who runs the environments.
+    :param env_backend: ``"gymnasium"``, ``"envpool"``, or ``"auto"``: EnvPool for tasks that only EnvPool has.
     :param overrides: settings; critic fits and preconditioners as objects or as texts.
     :raises ValueError: for an unknown task or preset, missing packages, a preset for other observations, and values
         out of range.
     :raises TypeError: for a name that is no setting.
     """
-    chosen = choose_preset(task, preset, frame_stack=overrides.get("frame_stack"))
+    backend = backend_of(task, env_backend)
+    chosen = choose_preset(task, preset, backend=backend, frame_stack=overrides.get("frame_stack"))
     settings = chosen.settings(task, **{name: _text(name, value) for name, value in overrides.items()})
-    return JobConfig(task=task, seed=seed, preset=chosen.name, env_backend=env_backend, settings=settings)
+    return JobConfig(task=task, seed=seed, preset=chosen.name, env_backend=backend, settings=settings)
 
 
 def _text(name: str, value: Any) -> Any:
