@@ -140,7 +140,7 @@ def _changed(collector: BaseCollector[Any], episodes: dict[str, Any]) -> str | N
     return next((name for env, state in pairs if (name := changed_constant(env, state))), None)
 
 
-def _episodes(collector: BaseCollector[Any]) -> dict[str, Any]:
+def _episodes(collector: Any) -> dict[str, Any]:
     environments = _local_environments(collector.env)
     if environments is None:
         raise ValueError("the environments are in other processes")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ class MetricsRecorder(TrainingRecorder):
     def cut_after(self, *, epoch: int, env_step: int, update_step: int) -> None:
         """Write the file anew from the records, which are those of the checkpoint, and cut the other logs."""
         super().cut_after(epoch=epoch, env_step=env_step, update_step=update_step)
-        # A test comes after the update that it tests.
-        save_records(self._path, sorted([*self.updates, *self.tests], key=lambda record: record.env_steps))
+        records: list[UpdateRecord | EvaluationRecord] = [*self.updates, *self.tests]
+        # The sort is stable: a test comes after the update that it tests.
+        save_records(self._path, sorted(records, key=attrgetter("env_steps")))
 
     def _append(self, record: UpdateRecord | EvaluationRecord) -> None:
         with open(self._path, "a", encoding="utf-8") as file:

@@ -88,12 +88,17 @@ def _value_of(flag: str, arguments: Sequence[str]) -> str | None:
 
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:
-    """Return what tyro says of an error, in a box of several lines, as one line."""
+    """Return what tyro says of an error, in a box of several lines, as one line.
+
+    A title is followed by parts between rules; they are drawn as ``-`` where the output has no Unicode.
+    """
     lines = [re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯]", "", line).strip() for line in box.splitlines()]
-    lines = [line for line in lines[1:] if line]
-    rules = [i for i, line in enumerate(lines) if not line.strip("─")]
+    _title, *lines = [line for line in lines if line]
+    if not lines[0].strip("-"):
+        del lines[0]
+    rules = [i for i, line in enumerate(lines) if not line.strip("─-")]
     problem = re.sub(r"'\('([\w-]+)',\)'", r"\1", " ".join(lines[: rules[0]] if rules else lines))
-    shown = [line for line in lines[rules[0] if rules else 0 :] if line.startswith("--")]
+    shown = [line for line in lines[rules[0] if rules else 0 :] if re.match(r"--\w", line)]
     hints = {"Perhaps you meant:": "did you mean", "Argument helptext:": "write"}
     hint = next((f"; {word} {shown[0]}" for line, word in hints.items() if line in lines and shown), "")
     if problem.startswith("Unrecognized"):

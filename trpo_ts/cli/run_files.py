@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from trpo_ts.cli.usage import UsageError, refused_values
+from trpo_ts.cli.usage import UsageError
 from trpo_ts.diagnostics import write_json
 from trpo_ts.training.job_config import JobConfig
 
@@ -85,13 +85,12 @@ class RunFiles:
         """
         if not self.config.is_file():
             raise UsageError(f"{self.folder} holds no run; type the folder that trpo-ts train named")
-        with refused_values():
-            try:
-                values = json.loads(self.config.read_text(encoding="utf-8"))
-                values.pop("trpo_ts")
-                return RunConfig.from_dict(values)
-            except (AttributeError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
-                raise UsageError(f"{self.config} holds no configuration of a run: {error!r}") from error
+        try:
+            values = dict(json.loads(self.config.read_text(encoding="utf-8")))
+            values.pop("trpo_ts")
+            return RunConfig.from_dict(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{self.config} holds no configuration of a run: {error}; type another folder") from error
 
     def remove_unsaved(self) -> None:
         """Delete the logs of a run that ended before its first checkpoint: it begins anew."""
