@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -35,17 +34,17 @@ def find_task(task: str) -> EnvSpec:
 
     :raises ValueError: for a task that nobody has registered; it names one that is written alike.
     """
-    if task.startswith("ALE/"):
-        with suppress(ImportError):  # registers them
-            import_module("ale_py")
+    module, _, name = task.rpartition(":")
     try:
-        return gym.spec(task)
-    except ModuleNotFoundError as problem:
-        raise ValueError(f"task must be the id of an environment, got {task!r}: {problem}") from problem
-    except error.NamespaceNotFound as problem:
-        if task.startswith("ALE/"):
+        if module:
+            import_module(module)
+        elif task.startswith("ALE/"):
+            import_module("ale_py")  # registers them
+        return gym.spec(name)
+    except ImportError as problem:
+        if not module:
             raise ValueError(_install(task, "atari")) from problem
-        raise _unknown(task) from problem
+        raise ValueError(f"task {task} is of a module that cannot be imported: {_first_line(problem)}") from problem
     except error.Error as problem:
         raise _unknown(task) from problem
 

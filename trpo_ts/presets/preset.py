@@ -40,11 +40,11 @@ class Preset:
 
     def matches(self, task: str) -> bool:
         """Return whether a pattern of the preset matches a task."""
-        return any(fnmatchcase(task, pattern) for pattern in self.tasks)
+        return any(_is_like(task, pattern) for pattern in self.tasks)
 
     def values_for(self, task: str) -> dict[str, Any]:
         """Return what the preset sets for a task."""
-        own = [values for pattern, values in self.task_values.items() if fnmatchcase(task, pattern)]
+        own = [values for pattern, values in self.task_values.items() if _is_like(task, pattern)]
         return {name: value for values in (self.values, *own) for name, value in values.items()}
 
     def settings(self, task: str, **overrides: Any) -> Settings:
@@ -89,3 +89,7 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
     values = {name: None if value == "" else value for name, value in values.items()}  # TOML has no null
     Settings.of(values)  # raises for what is no setting
     return values
+
+
+def _is_like(task: str, pattern: str) -> bool:
+    return fnmatchcase(task.rpartition(":")[2], pattern)  # without the module that registers it
