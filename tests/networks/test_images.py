@@ -12,10 +12,10 @@ from torch import nn
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.envs.image_shapes import channel_axis
 from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.networks import make_trunk
 from trpo_ts.networks.encoders import make_encoder
-from trpo_ts.networks.images import channel_axis
 from trpo_ts.policies import make_policy
 
 

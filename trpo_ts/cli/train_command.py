@@ -37,14 +37,15 @@ def train(command: Train) -> int:
             check_integer(f"--{name}", getattr(command, name), 1)
         check_real("--save-every", command.save_every, 0.0)
         backend = backend_of(command.task, command.env_backend)
-        stack = command.settings.frame_stack
-        preset = choose_preset(command.task, command.preset, backend=backend, frame_stack=stack)
+        settings = command.settings
+        shaping = {"frame_stack": settings.frame_stack, "image_side": settings.image_side}
+        preset = choose_preset(command.task, command.preset, backend=backend, **shaping)
         job = JobConfig(
             task=command.task,
             seed=command.seed,
             preset=preset.name,
             env_backend=backend,
-            settings=command.settings,
+            settings=settings,
         )
     if command.jobs > 1 and command.seeds == 1:
         raise UsageError(f"--jobs {command.jobs} needs several seeds; type --seeds {command.jobs} too")

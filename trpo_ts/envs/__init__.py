@@ -16,6 +16,7 @@ from trpo_ts.envs.flatten_action import FlattenAction
 from trpo_ts.envs.observations import TupleToDictObservation
 from trpo_ts.envs.point_mass import POINT_MASS_HORIZON, PointMass1DEnv
 from trpo_ts.envs.repeat_previous import RepeatPreviousEnv
+from trpo_ts.envs.smaller_images import SmallerImages
 
 if TYPE_CHECKING:
     from trpo_ts.envs.point_mass_optimum import (
@@ -37,6 +38,7 @@ __all__ = [
     "MeanReturn",
     "PointMass1DEnv",
     "RepeatPreviousEnv",
+    "SmallerImages",
     "TupleToDictObservation",
     "evaluate",
     "simulate",

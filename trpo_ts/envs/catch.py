@@ -8,12 +8,10 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from trpo_ts.envs.image_shapes import LEAST_SIDE
 from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["CatchEnv"]
-
-_LEAST_SIDE = 4
-"""What the convolutions of :mod:`trpo_ts.networks` take for an image."""
 
 
 class CatchEnv(gym.Env[npt.NDArray[np.uint8], np.int64]):
@@ -31,8 +29,8 @@ class CatchEnv(gym.Env[npt.NDArray[np.uint8], np.int64]):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
 
     def __init__(self, rows: int = 10, columns: int = 10) -> None:
-        self.rows = check_integer("rows", rows, _LEAST_SIDE)
-        self.columns = check_integer("columns", columns, _LEAST_SIDE)
+        self.rows = check_integer("rows", rows, LEAST_SIDE)
+        self.columns = check_integer("columns", columns, LEAST_SIDE)
         self.observation_space = gym.spaces.Box(0, 255, (self.rows, self.columns, 1), np.uint8)
         self.action_space = gym.spaces.Discrete(3)
         self._row, self._ball, self._paddle = 0, 0, 0

@@ -8,13 +8,16 @@ from importlib import import_module
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import error, spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import FrameStackObservation
 
 from trpo_ts.envs.envpool_tasks import check_envpool_task, envpool_spaces, has_envpool_task
 from trpo_ts.envs.flatten_action import FlattenAction
+from trpo_ts.envs.image_shapes import LEAST_SIDE, channel_axis
 from trpo_ts.envs.observations import TupleToDictObservation
+from trpo_ts.envs.smaller_images import SmallerImages
 from trpo_ts.validation.parameter_values import check_choice, check_integer
 
 __all__ = ["MODULES", "backend_of", "extra_of", "find_task", "make_task", "spaces_of_task"]
@@ -69,32 +72,37 @@ def backend_of(task: str, env_backend: str = "auto") -> str:
     return "gymnasium"
 
 
-def spaces_of_task(task: str, backend: str, *, frame_stack: int = 1) -> tuple[gym.Space[Any], gym.Space[Any]]:
+def spaces_of_task(task: str, backend: str, **shaping: Any) -> tuple[gym.Space[Any], gym.Space[Any]]:
     """Return the observation and the action space of a task.
 
     :param task: the id.
     :param backend: what :func:`backend_of` returned.
-    :param frame_stack: see :func:`make_task`; EnvPool stacks images itself.
+    :param shaping: see :func:`make_task`; EnvPool prepares images itself.
     :raises ValueError: see :func:`make_task`.
     """
     if backend == "envpool":
-        if frame_stack != 1:
-            raise ValueError(f"frame_stack must be 1 with EnvPool, which stacks images itself, got {frame_stack}")
+        if shaping.get("frame_stack", 1) != 1:
+            raise ValueError(
+                f"frame_stack must be 1 with EnvPool, which stacks images itself, got {shaping['frame_stack']}"
+            )
         return envpool_spaces(task)
-    env = make_task(task, frame_stack=frame_stack)
+    env = make_task(task, **shaping)
     env.close()
     return env.observation_space, env.action_space
 
 
-def make_task(task: str, *, frame_stack: int = 1) -> gym.Env[Any, Any]:
+def make_task(task: str, *, frame_stack: int = 1, image_side: int | None = None) -> gym.Env[Any, Any]:
     """Return a new environment of a task, with structured actions made flat and Tuples of observations made Dicts.
 
     :param task: the id, such as ``"Hopper-v5"`` or ``"module:id"``.
     :param frame_stack: how many of the last observations are one; of grey images they are the channels.
+    :param image_side: images with longer sides are averaged down to it; None leaves them.
     :raises ValueError: for an unknown task, one whose dependencies are missing, with what to install, and for
         observations that cannot be stacked.
     """
     check_integer("frame_stack", frame_stack, 1)
+    if image_side is not None:
+        check_integer("image_side", image_side, LEAST_SIDE)
     spec = find_task(task)
     try:
         env = _make(task, **_GREY_FRAMES.get(spec.namespace or "", {}))
@@ -103,6 +111,8 @@ def make_task(task: str, *, frame_stack: int = 1) -> gym.Env[Any, Any]:
         if extra is not None and isinstance(problem, ImportError | error.DependencyNotInstalled):
             raise ValueError(_install(task, extra)) from problem
         raise ValueError(f"task {task} cannot be made: {_first_line(problem)}") from problem
+    if image_side is not None and _is_image(env.observation_space):
+        env = SmallerImages(env, image_side)
     if frame_stack > 1:
         if not isinstance(env.observation_space, spaces.Box) or len(env.observation_space.shape) > 2:
             raise ValueError(
@@ -141,6 +151,13 @@ def _unknown(task: str) -> ValueError:
 
 def _first_line(problem: Exception) -> str:
     return str(problem).strip().partition("\n")[0]
+
+
+def _is_image(space: gym.Space[Any]) -> bool:
+    """Return whether observations are images; a grey one has two axes, and bytes."""
+    if not isinstance(space, spaces.Box):
+        return False
+    return channel_axis(space.shape) is not None or (len(space.shape) == 2 and space.dtype == np.uint8)
 
 
 def _has_tuple(space: gym.Space[Any]) -> bool:

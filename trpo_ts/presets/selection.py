@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from trpo_ts.envs.image_shapes import channel_axis
 from trpo_ts.envs.tasks import spaces_of_task
 from trpo_ts.presets.preset import Preset, load_preset, preset_names
 
@@ -17,8 +18,6 @@ __all__ = ["choose_preset", "observation_kind", "preset_for"]
 def observation_kind(space: gym.Space[Any]) -> str:
     """Return what observations are: ``"vector"`` of real numbers, ``"image"``, ``"categories"``, or ``"mixed"``."""
     if isinstance(space, spaces.Box):
-        from trpo_ts.networks.images import channel_axis  # imports torch, which takes seconds
-
         if channel_axis(space.shape) is not None:
             return "image"
         return "vector" if np.issubdtype(space.dtype, np.floating) else "mixed"
@@ -42,23 +41,21 @@ def preset_for(task: str, observation_space: gym.Space[Any] | None = None) -> Pr
     return next(preset for preset in presets if kind in preset.default_for)
 
 
-def choose_preset(
-    task: str, name: str | None = None, *, backend: str = "gymnasium", frame_stack: int | None = None
-) -> Preset:
+def choose_preset(task: str, name: str | None = None, *, backend: str = "gymnasium", **shaping: int | None) -> Preset:
     """Return the preset of a task, or the one of a name, which must be for such observations.
 
     :param task: the id of an environment.
     :param name: the name of a preset; None takes the one that names the task, else the one for its observations.
     :param backend: ``"gymnasium"`` or ``"envpool"``, as :func:`trpo_ts.envs.tasks.backend_of` returns it.
-    :param frame_stack: how many observations are one; None takes what the preset says.
+    :param shaping: see :func:`trpo_ts.envs.tasks.make_task`; what the preset says where it is left out.
     :raises ValueError: for an unknown preset, missing packages, and a preset for other observations.
     """
     named = preset_for(task)
     if name is None and named is not None:
         return named
-    if frame_stack is None:
-        frame_stack = 1 if name is None else load_preset(name).values_for(task).get("frame_stack", 1)
-    space, _ = spaces_of_task(task, backend, frame_stack=frame_stack)
+    values = {} if name is None else load_preset(name).values_for(task)
+    shaping = {option: values[option] for option in ("frame_stack", "image_side") if option in values} | shaping
+    space, _ = spaces_of_task(task, backend, **shaping)
     own = preset_for(task, space)
     assert own is not None
     if name is None:

@@ -34,6 +34,8 @@ class Settings:
     """Environment steps of each environment per update: an update gets num_envs * segment."""
     normalise_observations: bool = False
     """Shift and scale observations by their running mean and standard deviation; for vectors of numbers."""
+    image_side: int | None = None
+    """Images with longer sides are averaged down to this one; None leaves them. EnvPool prepares images itself."""
     frame_stack: int = 1
     """The last observations that the networks see as one; 1 for the present one alone."""
 

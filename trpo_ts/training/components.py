@@ -36,7 +36,10 @@ def _component(name: str, text: str | None, kinds: dict[str, type], example: str
     if text is None:
         return None
     try:
-        return _value(ast.parse(text, mode="eval").body, kinds)
+        component = _value(ast.parse(text, mode="eval").body, kinds)
+        if not isinstance(component, tuple(kinds.values())):
+            raise ValueError(f"{component!r} is none of them")
+        return component
     except (SyntaxError, TypeError, ValueError) as error:
         choices = ", ".join([*kinds, "None"])
         raise ValueError(f"{name} must be one of {choices}, such as {example!r}, got {text!r}: {error}") from error

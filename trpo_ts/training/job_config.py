@@ -81,7 +81,8 @@ def resolve(
     :raises TypeError: for a name that is no setting.
     """
     backend = backend_of(task, env_backend)
-    chosen = choose_preset(task, preset, backend=backend, frame_stack=overrides.get("frame_stack"))
+    shaping = {name: overrides[name] for name in ("frame_stack", "image_side") if name in overrides}
+    chosen = choose_preset(task, preset, backend=backend, **shaping)
     settings = chosen.settings(task, **{name: _text(name, value) for name, value in overrides.items()})
     return JobConfig(task=task, seed=seed, preset=chosen.name, env_backend=backend, settings=settings)
 
