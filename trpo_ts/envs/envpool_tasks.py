@@ -48,7 +48,9 @@ def make_envpool(task: str, count: int, seed: int) -> Any:
     import envpool
 
     with _quiet():
-        return envpool.make_gymnasium(task, num_envs=count, num_threads=1, seed=seed)
+        envs = envpool.make_gymnasium(task, num_envs=count, num_threads=1, seed=seed)
+        _ = envs.observation_space, envs.action_space  # made at their first use, and then kept
+        return envs
 
 
 @contextmanager
