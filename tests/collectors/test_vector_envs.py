@@ -21,7 +21,6 @@ from trpo_ts.policies import make_policy
 
 ENVS, STEPS = 3, 40
 MODES = list(AutoresetMode)
-FUNCTIONS = [lambda: Unsteady(obs="box")] * ENVS
 
 
 def functions(**settings: Any) -> Any:
@@ -82,7 +81,7 @@ def test_replaying_the_actions_gives_back_the_recording(kind: str, obs: str, end
     policy = make_policy(OBSERVATIONS[obs], ACTIONS["box"])
     collector = RolloutCollector(policy, KINDS[kind](obs=obs, ends=ends), VectorReplayBuffer(ENVS * 100, ENVS))
     # Tianshou gives each environment the one seed, gymnasium's vectors the seeds that follow it.
-    seeds = [5] * ENVS if isinstance(KINDS[kind], str) or kind in ("dummy", "subprocesses", "shared memory") else [5, 6, 7]
+    seeds = [5] * ENVS if kind in ("dummy", "subprocesses", "shared memory") else [5, 6, 7]
     collector.reset(gym_reset_kwargs={"seed": 5})
     with policy_within_training_step(policy):
         collector.collect(n_step=STEPS * ENVS)
@@ -162,7 +161,7 @@ def test_without_shared_memory_a_reset_at_the_next_step_is_refused() -> None:
 
 
 def test_other_vectors_are_refused() -> None:
-    with pytest.raises(ValueError, match="SyncVectorEnv or AsyncVectorEnv.* got CartPoleVectorEnv"):
+    with pytest.raises(ValueError, match=r"SyncVectorEnv or AsyncVectorEnv.* got CartPoleVectorEnv"):
         as_vector_env(gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point"))
 
 
@@ -232,7 +231,13 @@ def test_an_asynchronous_pool_is_refused() -> None:
         as_vector_env(make_pool("CartPole-v1", batch_size=2))
 
 
-def test_a_seed_for_envpools_reset_is_refused() -> None:
-    env = as_vector_env(make_pool("CartPole-v1"))
-    with pytest.raises(ValueError, match=r"takes no keywords, got \['seed'\]; give envpool.make_gymnasium the seed"):
-        env.reset(seed=3)
+def test_envpool_is_seeded_as_the_others_are() -> None:
+    env, fresh = as_vector_env(make_pool("CartPole-v1")), envpool.make_gymnasium("CartPole-v1", num_envs=ENVS, seed=9)
+    first, _ = env.reset(seed=9)
+    np.testing.assert_array_equal(first, fresh.reset()[0])
+    again, _ = env.reset(seed=[11, 9, 10])
+    np.testing.assert_array_equal(again[1:], first[:2])
+    with pytest.raises(ValueError, match="takes a seed of all of them, got one of some"):
+        env.reset([0], seed=3)
+    with pytest.raises(ValueError, match=r"got \['options'\]; give options to envpool.make_gymnasium"):
+        env.reset(options={})

@@ -166,7 +166,7 @@ def _stacked_by_tianshou(rows: list[dict[str, Any]], first: dict[str, Any]) -> B
     empty = np.array([not row for row in rows])
     if empty.any():
         array[empty] = first  # Batch drops rows without keys, so they get keys first and zeros then
-    batch = Batch(info=array).info
+    batch: Batch = Batch(info=array).info
     if empty.any():
         batch[empty] = {}
     return batch

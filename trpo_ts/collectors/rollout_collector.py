@@ -8,10 +8,9 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from tianshou.algorithm import Algorithm
-from tianshou.algorithm.algorithm_base import Policy
+from tianshou.algorithm.algorithm_base import Algorithm, Policy
 from tianshou.config import ENABLE_VALIDATION
-from tianshou.data import Batch, Collector, CollectStats, ReplayBuffer, ReplayBufferManager, VectorReplayBuffer
+from tianshou.data import Collector, CollectStats, ReplayBuffer, ReplayBufferManager, VectorReplayBuffer
 from tianshou.env import BaseVectorEnv
 
 from trpo_ts.collectors.acting import Acting, acting_of
@@ -23,6 +22,7 @@ from trpo_ts.collectors.recording import Recording, parts_of
 from trpo_ts.collectors.simulators import Simulator, simulator_of
 from trpo_ts.collectors.vector_envs import as_vector_env
 from trpo_ts.runtime import without_validation
+from trpo_ts.validation.environment_checks import check_separate_environments
 
 __all__ = ["RolloutCollector"]
 
@@ -47,7 +47,7 @@ class RolloutCollector(Collector[CollectStats]):
 
     def __init__(
         self,
-        policy: Policy | Algorithm[Any],
+        policy: Policy | Algorithm[Any, Any],
         env: BaseVectorEnv | gym.Env[Any, Any] | gym.vector.VectorEnv[Any, Any, Any],
         buffer: ReplayBuffer | None = None,
         exploration_noise: bool = False,
@@ -66,6 +66,7 @@ class RolloutCollector(Collector[CollectStats]):
             raise_on_nan_in_buffer=raise_on_nan_in_buffer,
             collect_stats_class=collect_stats_class,
         )
+        check_separate_environments(self.env)
         self._said: set[str] = set()
 
     def _collect(
@@ -155,7 +156,7 @@ class _Loop:
         self._envs = np.arange(count)
         self.steps = 0
         self.finished = FinishedEpisodes()
-        self.obs = observations_of(collector._pre_collect_obs_RO)[: count]
+        self.obs = observations_of(collector._pre_collect_obs_RO)[:count]
         self.infos: Infos = RowInfos(np.asarray(collector._pre_collect_info_R)[:count])
         state = collector._pre_collect_hidden_state_RH
         self.state = None if state is None else state[:count]

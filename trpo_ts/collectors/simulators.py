@@ -61,7 +61,8 @@ class _InProcess:
     """The environments of a ``DummyVectorEnv``."""
 
     def __init__(self, env: DummyVectorEnv) -> None:
-        self._envs: list[Any] = [worker.env for worker in env.workers]
+        workers: list[Any] = env.workers
+        self._envs = [worker.env for worker in workers]
         self._all = np.arange(len(self._envs))
 
     def begin(self, ids: np.ndarray | None, **kwargs: Any) -> tuple[Any, Infos]:
@@ -124,10 +125,10 @@ class _NormalisedObservations:
     def transition(
         self, actions: np.ndarray, ids: np.ndarray | None
     ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, Infos]:
-        obs, *numbers = self._inner.transition(actions, ids)
-        return self._normalised(obs), *numbers
+        obs, rewards, terminated, truncated, infos = self._inner.transition(actions, ids)
+        return self._normalised(obs), rewards, terminated, truncated, infos
 
-    def _normalised(self, obs: Any) -> np.ndarray:
+    def _normalised(self, obs: Any) -> Any:
         statistics: RunningMeanStd | None = self._wrapper.obs_rms
         if not statistics:
             return obs

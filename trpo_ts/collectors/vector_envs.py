@@ -174,9 +174,8 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
         """Step all environments, and return what happened in some."""
         chosen = None if ids is None or len(ids) == len(self) else ids
         if chosen is not None:
-            every = np.repeat(actions[:1], len(self), axis=0)
-            every[chosen] = actions
-            actions = every
+            asked, actions = actions, np.repeat(actions[:1], len(self), axis=0)
+            actions[chosen] = asked
         obs, rewards, terminated, truncated, infos = self.venv.step(actions)
         done = terminated | truncated
         rows = np.arange(len(self)) if chosen is None else chosen
@@ -187,7 +186,9 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
             last = [(infos["final_obs"][i], _row(infos["final_info"], i)) for i in rows[ended]]
             seen = with_rows(seen, ended, stacked_observations([final for final, _ in last]))
             said = said.with_rows(ended, RowInfos.of([info for _, info in last]))
-        elif not self._same_step and chosen is not None and (left_out := np.setdiff1d(np.flatnonzero(done), chosen)).size:
+        elif (
+            not self._same_step and chosen is not None and (left_out := np.setdiff1d(np.flatnonzero(done), chosen)).size
+        ):
             self.begin(left_out)
         return seen, rewards[rows], terminated[rows], truncated[rows], said.with_key("env_id", rows)
 
@@ -205,7 +206,7 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
 
 def _complete_columns(infos: dict[str, Any]) -> dict[str, Any] | None:
     """Return infos without their masks; None where some environments did not say all."""
-    columns = {}
+    columns: dict[str, Any] = {}
     for key, value in infos.items():
         if key.startswith("_") and key[1:] in infos:
             if not np.all(value):
@@ -254,15 +255,20 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
                 f"{venv.config['num_envs']} environments; leave batch_size out"
             )
 
-    def begin(self, ids: np.ndarray | None, **kwargs: Any) -> tuple[Any, Infos]:
-        """Begin new episodes. A seed is given to ``envpool.make_gymnasium``, and cannot be changed here.
+    def begin(self, ids: np.ndarray | None, seed: int | list[int] | None = None, **kwargs: Any) -> tuple[Any, Infos]:
+        """Begin new episodes.
 
-        :raises ValueError: for any keyword.
+        EnvPool's seeds are fixed when it is made, so with a seed for all environments it is made anew.
+
+        :raises ValueError: for a seed of some environments only, and for any other keyword.
         """
-        if kwargs:
+        if kwargs or (seed is not None and ids is not None):
             raise ValueError(
-                f"EnvPool's reset takes no keywords, got {sorted(kwargs)}; give envpool.make_gymnasium the seed"
+                f"reset of EnvPool's environments takes a seed of all of them, got {sorted(kwargs) or 'one of some'}; "
+                "give options to envpool.make_gymnasium"
             )
+        if seed is not None:
+            self.seed(seed)
         obs, infos = self.venv.reset() if ids is None else self.venv.reset(ids)
         return observations_of(obs), ColumnInfos(infos, len(self) if ids is None else len(ids))
 
@@ -274,5 +280,15 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
         return observations_of(obs), rewards, terminated, truncated, ColumnInfos(infos, len(rewards))
 
     def seed(self, seed: int | list[int] | None = None) -> list[Any]:
-        """Return no seeds: those of EnvPool are fixed when it is made."""
-        return [None] * len(self)
+        """Make the environments anew with a seed: a number for the first, which the others follow, or one for each."""
+        if seed is None:
+            return [None] * len(self)
+        seeds = [seed + i for i in range(len(self))] if isinstance(seed, int) else list(seed)
+        spec = self.venv.spec
+        config = {**self.venv.config, "seed": seeds[0], "env_seed": seeds}
+        renders = self.venv.render_mode
+        if renders is not None:
+            raise ValueError(f"seed cannot be changed of an EnvPool with render_mode={renders!r}; make a new one")
+        old, self.venv = self.venv, type(self.venv)(type(spec)(type(spec).gen_config(**config)))
+        old.close()
+        return seeds
