@@ -21,7 +21,7 @@ from trpo_ts.checkpoints.environments import (
 )
 from trpo_ts.checkpoints.packing import pack
 from trpo_ts.collectors import RolloutCollector
-from trpo_ts.collectors.vector_envs import GymnasiumVectorEnv
+from trpo_ts.collectors.gymnasium_vector_env import GymnasiumVectorEnv
 
 __all__ = [
     "check_collector_state",
