@@ -51,6 +51,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, whole, update):
         {"task": "Acrobot-v1", "tests": False},
         {"collection_step_num_env_steps": None, "collection_step_num_episodes": ENVS},
         {"collector": RolloutCollector},
+        {"rewards": True},
         {"collector": RolloutCollector, "task": "CartPole-v1", "vector": sync_vector},
     ],
     ids=str,

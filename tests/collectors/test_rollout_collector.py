@@ -24,6 +24,7 @@ from tianshou.utils.net.common import Net
 from tianshou.utils.net.discrete import DiscreteActor
 
 from trpo_ts.collectors import RolloutCollector
+from trpo_ts.envs import VectorEnvNormReward
 from trpo_ts.policies import make_policy, make_recurrent_policy
 from trpo_ts.training import FiniteVectorEnv
 
@@ -83,9 +84,16 @@ def test_memory_is_carried_and_reset_where_episodes_end(cell: str) -> None:
     np.testing.assert_array_equal(before.abs().sum(dim=1).numpy() == 0.0, first)
 
 
-@pytest.mark.parametrize(
-    "wrap", [VectorEnvNormObs, FiniteVectorEnv, lambda env: VectorEnvNormObs(FiniteVectorEnv(env))]
-)
+WRAPPERS = [
+    VectorEnvNormObs,
+    FiniteVectorEnv,
+    lambda env: VectorEnvNormObs(FiniteVectorEnv(env)),
+    VectorEnvNormReward,
+    lambda env: VectorEnvNormObs(VectorEnvNormReward(env)),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
 @pytest.mark.parametrize("obs", ["box", "float64"])
 def test_wrappers_of_the_vector(wrap: Any, obs: str) -> None:
     ours = assert_same(policy_for(obs, "box"), wrap=wrap, obs=obs)

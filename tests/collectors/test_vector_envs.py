@@ -17,6 +17,7 @@ from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, Vecto
 from tianshou.utils.torch_utils import policy_within_training_step
 
 from trpo_ts.collectors import RolloutCollector, as_vector_env
+from trpo_ts.envs import VectorEnvNormReward
 from trpo_ts.policies import make_policy
 
 ENVS, STEPS = 3, 40
@@ -217,7 +218,7 @@ def assert_replayed_by_a_pool(buffer: VectorReplayBuffer, fresh: Any, policy: An
             obs[done] = fresh.reset(done)[0]
 
 
-@pytest.mark.parametrize("wrap", [lambda env: env, VectorEnvNormObs])
+@pytest.mark.parametrize("wrap", [lambda env: env, VectorEnvNormObs, VectorEnvNormReward])
 def test_both_halves_of_a_double_buffered_pool_collect_the_same_each_time(wrap: Any) -> None:
     def made() -> Any:
         return wrap(as_vector_env(make_pool("Pendulum-v1", max_episode_steps=9), double_buffered=True))

@@ -14,6 +14,7 @@ from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 
 from trpo_ts import TRPO
 from trpo_ts.critics import make_critic
+from trpo_ts.envs import VectorEnvNormReward
 from trpo_ts.policies import make_policy
 from trpo_ts.training import FiniteVectorEnv, LinearDecay, trainer_params
 
@@ -30,6 +31,7 @@ def make_run(
     seed: int = 0,
     tests: bool = True,
     normalised: bool = True,
+    rewards: bool = False,
     vector: Any = DummyVectorEnv,
     collector: Any = Collector,
     hidden: tuple[int, ...] = (8,),
@@ -47,6 +49,8 @@ def make_run(
     test_envs = DummyVectorEnv([make_env] * 2)
     training_envs.seed(seed)
     test_envs.seed(seed + 100)
+    if rewards:
+        training_envs = VectorEnvNormReward(training_envs)
     if normalised:
         training_envs = VectorEnvNormObs(training_envs)
         test_envs = VectorEnvNormObs(test_envs, update_obs_rms=False)

@@ -20,6 +20,11 @@ from trpo_ts.checkpoints.environments import (
     set_environment_state,
 )
 from trpo_ts.checkpoints.packing import pack
+from trpo_ts.checkpoints.reward_statistics import (
+    check_reward_statistics,
+    reward_statistics,
+    set_reward_statistics,
+)
 from trpo_ts.collectors import RolloutCollector
 from trpo_ts.collectors.gymnasium_vector_env import GymnasiumVectorEnv
 
@@ -86,6 +91,7 @@ def collector_state(collector: BaseCollector[Any]) -> dict[str, Any]:
         "count": len(collector.env),
         "totals": [collector.collect_step, collector.collect_episode, collector.collect_time],
         "statistics": observation_statistics(collector.env),
+        "reward_statistics": reward_statistics(collector.env),
         "episodes": episodes,
         "why_not": why_not,
     }
@@ -99,6 +105,7 @@ def check_collector_state(collector: BaseCollector[Any], state: dict[str, Any]) 
     if len(collector.env) != state["count"]:
         raise ValueError(f"the collector must have {state['count']} environments, got {len(collector.env)}")
     check_observation_statistics(collector.env, state["statistics"])
+    check_reward_statistics(collector.env, state.get("reward_statistics", []))
     if state["episodes"] is not None:
         environments = _local_environments(collector.env)
         if environments is None or type(collector) not in _COLLECTORS:
@@ -134,6 +141,7 @@ def set_collector_state(collector: BaseCollector[Any], state: dict[str, Any], en
     else:
         _set_episodes(collector, episodes)
         set_observation_statistics(collector.env, state["statistics"])
+    set_reward_statistics(collector.env, state.get("reward_statistics", []), running=episodes is not None)
     collector.collect_step, collector.collect_episode, collector.collect_time = state["totals"]
     return why_new if episodes is None else None
 

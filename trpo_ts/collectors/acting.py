@@ -143,7 +143,7 @@ def _check_finite(act: np.ndarray) -> None:
 
     :raises ValueError: when one is not.
     """
-    if act.dtype.kind == "f" and not math.isfinite(act.sum()) and not np.isfinite(act).all():
+    if act.dtype.kind == "f" and not math.isfinite(np.add.reduce(act, axis=None)) and not np.isfinite(act).all():
         row = int(np.flatnonzero(~np.isfinite(act).reshape(len(act), -1).all(axis=1))[0])
         raise ValueError(
             f"policy must give finite actions, got {act[row].tolist()} in environment row {row}; look for NaN in its "

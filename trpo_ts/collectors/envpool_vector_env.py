@@ -9,7 +9,7 @@ import numpy as np
 
 from trpo_ts.collectors.foreign_vector_env import ForeignVectorEnv, Transition
 from trpo_ts.collectors.infos import ColumnInfos, Infos, concatenated_infos
-from trpo_ts.collectors.observations import joined_observations, observations_of
+from trpo_ts.collectors.observation_rows import joined_observations, observations_of
 
 __all__ = ["EnvPoolVectorEnv"]
 

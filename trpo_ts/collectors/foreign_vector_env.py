@@ -10,7 +10,7 @@ import numpy as np
 from tianshou.env import BaseVectorEnv
 
 from trpo_ts.collectors.infos import Infos
-from trpo_ts.collectors.observations import as_rows
+from trpo_ts.collectors.observation_rows import as_rows
 
 __all__ = ["ForeignVectorEnv", "Transition"]
 

@@ -14,7 +14,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from trpo_ts.collectors.foreign_vector_env import ForeignVectorEnv, Transition
 from trpo_ts.collectors.infos import ColumnInfos, Infos, RowInfos
-from trpo_ts.collectors.observations import observations_of, stacked_observations, with_rows
+from trpo_ts.collectors.observation_rows import observations_of, stacked_observations, with_rows
 
 __all__ = ["GymnasiumVectorEnv"]
 

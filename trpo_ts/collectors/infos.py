@@ -142,9 +142,12 @@ def concatenated_infos(parts: Sequence[Infos]) -> Infos:
 
 def _snapshot(info: dict[str, Any]) -> dict[str, Any]:
     """Return a copy that the environment cannot change."""
+    if _FIXED.issuperset(map(type, info.values())):
+        return info.copy()
     return {key: copy.deepcopy(value) if isinstance(value, _CHANGEABLE) else value for key, value in info.items()}
 
 
+_FIXED = frozenset({bool, int, float, str, type(None), np.bool_, np.int64, np.float32, np.float64})
 _CHANGEABLE = (np.ndarray, dict, list, set)
 
 
@@ -153,16 +156,25 @@ def _stacked(rows: list[dict[str, Any]]) -> Batch:
     first = next((row for row in rows if row), None)
     if first is None:
         return Batch()
-    if set(map(tuple, rows)) != {tuple(first)}:
-        return _stacked_by_tianshou(rows, first)
+    columns = _simple_columns(rows, first)
+    return _stacked_by_tianshou(rows, first) if columns is None else _batch_of(columns)
+
+
+def _simple_columns(rows: list[dict[str, Any]], first: dict[str, Any]) -> dict[str, Any] | None:
+    """Return dictionaries by key where all have the same keys, and numbers of one kind each; else None."""
+    if set(map(len, rows)) != {len(first)}:
+        return None
     columns: dict[str, Any] = {}
     for key in first:
-        values = list(map(itemgetter(key), rows))
+        try:
+            values = list(map(itemgetter(key), rows))
+        except KeyError:
+            return None
         kinds = set(map(type, values))
         if len(kinds) > 1 or not issubclass(kinds.pop(), _SIMPLE):
-            return _stacked_by_tianshou(rows, first)
+            return None
         columns[key] = np.array(values)
-    return _batch_of(columns)
+    return columns
 
 
 _SIMPLE = (bool, int, float, np.bool_, np.number)

@@ -16,7 +16,7 @@ from tianshou.data.types import RolloutBatchProtocol
 
 from trpo_ts.collectors.episodes import RunningEpisodes
 from trpo_ts.collectors.infos import Infos, joined_infos
-from trpo_ts.collectors.observations import joined_observations, size_of
+from trpo_ts.collectors.observation_rows import joined_observations, size_of
 
 __all__ = ["Recording", "parts_of"]
 

@@ -18,7 +18,7 @@ from trpo_ts.collectors.acting import Acting, Action, acting_of
 from trpo_ts.collectors.episodes import FinishedEpisodes, RunningEpisodes
 from trpo_ts.collectors.hidden_states import hidden_rows, joined_states, with_new_memory
 from trpo_ts.collectors.infos import Infos, RowInfos
-from trpo_ts.collectors.observations import as_rows, observations_of, with_rows
+from trpo_ts.collectors.observation_rows import as_rows, observations_of, with_rows
 from trpo_ts.collectors.recording import Recording, parts_of
 from trpo_ts.collectors.simulators import Simulator, simulator_of
 from trpo_ts.collectors.vector_envs import as_vector_env

@@ -8,6 +8,7 @@ Everything else is stepped by its own methods.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,9 +18,10 @@ from tianshou.utils import RunningMeanStd
 
 from trpo_ts.collectors.foreign_vector_env import ForeignVectorEnv, Transition
 from trpo_ts.collectors.infos import Infos, RowInfos, infos_of
-from trpo_ts.collectors.observations import observations_of, stacked_observations
+from trpo_ts.collectors.observation_rows import observations_of, stacked_observations
 from trpo_ts.collectors.running_statistics import normalised, update
 from trpo_ts.collectors.vector_envs import as_vector_env
+from trpo_ts.envs.normalised_rewards import VectorEnvNormReward
 
 __all__ = ["Simulator", "simulator_of"]
 
@@ -57,6 +59,8 @@ def simulator_of(env: Any) -> Simulator:
     env = as_vector_env(env)
     if type(env) is VectorEnvNormObs:
         return _NormalisedObservations(env)
+    if type(env) is VectorEnvNormReward:
+        return _NormalisedRewards(env)
     if isinstance(env, ForeignVectorEnv):
         return env
     if type(env) is DummyVectorEnv and all(type(worker) is DummyEnvWorker for worker in env.workers):
@@ -98,15 +102,12 @@ class _InProcess(_AtOnce):
         return stacked_observations([obs for obs, _ in begun]), RowInfos.of([info for _, info in begun])
 
     def _step(self, actions: np.ndarray, ids: np.ndarray | None) -> Transition:
-        obs, rewards, terminated, truncated, infos = [], [], [], [], []
-        for i, action in zip(self._chosen(ids), actions, strict=True):
-            result = self._envs[i].step(action)
-            obs.append(result[0])
-            rewards.append(result[1])
-            terminated.append(result[2])
-            truncated.append(result[3])
-            result[4]["env_id"] = i  # as Tianshou's vectors do
-            infos.append(result[4])
+        chosen = self._chosen(ids)
+        obs, rewards, terminated, truncated, infos = zip(
+            *[self._envs[i].step(action) for i, action in zip(chosen, actions, strict=True)], strict=True
+        )
+        for i, info in zip(chosen, infos, strict=True):
+            info["env_id"] = i  # as Tianshou's vectors do
         return (
             stacked_observations(obs),
             np.array(rewards),
@@ -165,3 +166,29 @@ class _NormalisedObservations:
         if self._wrapper.update_obs_rms:
             update(statistics, obs)
         return normalised(statistics, obs)
+
+
+class _NormalisedRewards:
+    """Environments within a ``VectorEnvNormReward``, whose statistics are the wrapper's own."""
+
+    def __init__(self, env: VectorEnvNormReward) -> None:
+        self._wrapper = env
+        self._inner = simulator_of(env.venv)
+        self._under_way: deque[np.ndarray | None] = deque()
+
+    @property
+    def groups(self) -> list[np.ndarray]:
+        return self._inner.groups
+
+    def begin(self, ids: np.ndarray | None, **kwargs: Any) -> tuple[Any, Infos]:
+        self._wrapper.begin(ids)
+        return self._inner.begin(ids, **kwargs)
+
+    def send(self, actions: np.ndarray, ids: np.ndarray | None) -> None:
+        self._inner.send(actions, ids)
+        self._under_way.append(ids)
+
+    def receive(self) -> Transition:
+        obs, rewards, terminated, truncated, infos = self._inner.receive()
+        rewards = self._wrapper.normalised(rewards, self._under_way.popleft())
+        return obs, rewards, terminated, truncated, infos
