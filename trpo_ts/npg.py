@@ -30,7 +30,7 @@ from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, SolverSettings, fixed_step, natural_gradient
-from trpo_ts.state import ActorCriticWithState
+from trpo_ts.state_dict import ActorCriticWithState
 from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
@@ -197,7 +197,7 @@ class NPG(ActorCriticWithState):
             self._check_memory(self.policy, transitions, batch.get("policy", Batch()).get("hidden_state"))
             with named_shapes("policy", self.policy, batch.obs):
                 self._check_policy(
-                    self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
+                    self.policy, lambda: self._policy_function(transitions), transitions.act, ent_coef=self.ent_coef
                 )
             return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
@@ -215,7 +215,7 @@ class NPG(ActorCriticWithState):
         vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
         with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
-            policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
+            policy = self._policy_function(rollout)  # theta -> pi_theta(.|s_n)
             problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
             watched = _may_move_otherwise(self.policy)
             check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
@@ -240,7 +240,7 @@ class NPG(ActorCriticWithState):
     def _solver(self) -> SolverSettings:
         return SolverSettings(self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner)
 
-    def _policy_of(self, rollout: Transitions) -> RowFunction:
+    def _policy_function(self, rollout: Transitions) -> RowFunction:
         kfac = self.preconditioner
         return RowFunction(
             ActionDistribution(self.policy, draws=self._check_policy.draws),

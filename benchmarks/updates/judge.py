@@ -38,7 +38,7 @@ class Judge:
         rollouts = [rollout for rollout in (start.rollout, start.held_out) if rollout is not None]
         self._batches = [_rollout_of(algorithm, rollout) for rollout in rollouts]
         with update_context(algorithm), evaluation_mode(algorithm.policy):
-            self._policy = algorithm._policy_of(self._batches[0])
+            self._policy = algorithm._policy_function(self._batches[0])
             problem, start_point = algorithm._problem(self._policy, self._batches[0])
             self._model = problem.linearise(start_point)
         self._theta = problem.theta_old

@@ -12,7 +12,7 @@ from torch.distributions import Categorical
 
 from trpo_ts import KFAC
 from trpo_ts.critics import CriticTask, GaussNewtonFit
-from trpo_ts.kfac.factors import KroneckerFactors, PartsDifferError, kronecker_factors
+from trpo_ts.kfac.factors import FactorsDifferError, KroneckerFactors, kronecker_factors
 from trpo_ts.solver import trust_region_update
 
 HIDDEN = 8
@@ -151,7 +151,7 @@ def test_factors_of_other_layers_are_not_joined():
     network = Heads(2).double()
     obs = ordered_by_task(20, 10)
     parts = [factors_of(network, obs[:10]), factors_of(network, obs[10:])]
-    with pytest.raises(PartsDifferError):
+    with pytest.raises(FactorsDifferError):
         KroneckerFactors.joined(parts, [0.5, 0.5])
 
 
@@ -159,5 +159,5 @@ def test_factors_of_layers_that_are_called_more_often_are_not_joined():
     network = CalledTwice(2).double()
     obs = ordered_by_task(20, 5)
     parts = [factors_of(network, obs[:10]), factors_of(network, obs[10:])]
-    with pytest.raises(PartsDifferError):
+    with pytest.raises(FactorsDifferError):
         KroneckerFactors.joined(parts, [0.5, 0.5])

@@ -126,7 +126,7 @@ class ChainPass:
         """What the output depends on: the input, the weights, the biases."""
         return self.values[0], *self.weights, *self.biases
 
-    def of_samples(self, samples: Tensor) -> ChainPass:
+    def of_rows(self, samples: Tensor) -> ChainPass:
         """Return the pass of some of the samples, given by their indices."""
         part = copy(self)
         part.values = [value.detach()[samples] for value in self.values]

@@ -33,7 +33,7 @@ class Trace:
     parts: dict[str, Tensor]
     layers: list[LayerCall]
 
-    def has_samples(self, count: int) -> bool:
+    def has_rows(self, count: int) -> bool:
         """Whether the first dimension of each layer's output seems to be that of ``count`` samples."""
         return all(len(call.shape) > 1 and call.shape[0] == count for call in self.layers)
 

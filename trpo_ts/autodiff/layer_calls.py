@@ -16,11 +16,11 @@ from trpo_ts.autodiff.chains import ChainPass
 from trpo_ts.autodiff.fused_chains import observed_chains
 from trpo_ts.autodiff.watched_modules import computes_as
 
-__all__ = ["LayerCall", "LayerRows", "layer_derivatives", "recorded_layers"]
+__all__ = ["LayerCall", "LayerPairs", "layer_derivatives", "recorded_layers"]
 
 
 @dataclass(frozen=True)
-class LayerRows:
+class LayerPairs:
     """The vectors that met a layer's weight matrix.
 
     :param name: the prefix of the layer's parameter names, with its dot; empty for a network that is itself a layer.
@@ -33,13 +33,13 @@ class LayerRows:
     inputs: Tensor
     derivatives: Tensor
 
-    def of_samples(self, samples: Tensor) -> LayerRows:
+    def of_rows(self, samples: Tensor) -> LayerPairs:
         """Return some of the rows, given by their indices."""
-        return LayerRows(self.name, self.inputs[samples], self.derivatives[samples])
+        return LayerPairs(self.name, self.inputs[samples], self.derivatives[samples])
 
-    def to(self, dtype: torch.dtype) -> LayerRows:
+    def to(self, dtype: torch.dtype) -> LayerPairs:
         """Return the rows in another dtype."""
-        return LayerRows(self.name, self.inputs.to(dtype), self.derivatives.to(dtype))
+        return LayerPairs(self.name, self.inputs.to(dtype), self.derivatives.to(dtype))
 
 
 class LayerCall(Protocol):
@@ -53,7 +53,7 @@ class LayerCall(Protocol):
     def shape(self) -> torch.Size:
         """The shape of what was returned."""
 
-    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerPairs]:
         """Return each layer's rows, from a function's derivative with respect to the output.
 
         :param derivative: shaped like the output.
@@ -69,12 +69,12 @@ class _SingleCall:
     edge: GradientEdge
     shape: torch.Size
 
-    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerPairs]:
         x = self.input
         if samples is not None:
             x, derivative = x[samples], derivative[samples]
         if isinstance(self.layer, nn.Linear):
-            return [LayerRows(self.name, x.reshape(-1, x.shape[-1]), derivative.reshape(-1, derivative.shape[-1]))]
+            return [LayerPairs(self.name, x.reshape(-1, x.shape[-1]), derivative.reshape(-1, derivative.shape[-1]))]
         # A convolution is a linear layer on patches. F.unfold returns them as (N, inputs, positions); the derivative is
         # (N, outputs, height, width). Both become one row for each sample and position, in the same order.
         conv = self.layer
@@ -82,7 +82,7 @@ class _SingleCall:
         padded = F.pad(x, padding, "constant" if conv.padding_mode == "zeros" else conv.padding_mode)
         patches = F.unfold(padded, conv.kernel_size, dilation=conv.dilation, stride=conv.stride)
         inputs = patches.transpose(1, 2).reshape(-1, patches.shape[1])
-        return [LayerRows(self.name, inputs, derivative.flatten(2).transpose(1, 2).reshape(-1, derivative.shape[1]))]
+        return [LayerPairs(self.name, inputs, derivative.flatten(2).transpose(1, 2).reshape(-1, derivative.shape[1]))]
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ class _ChainCall:
     edge: GradientEdge
     shape: torch.Size
 
-    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerPairs]:
         chain = self.chain
         if samples is not None:
-            chain, derivative = chain.of_samples(samples), derivative[samples]
+            chain, derivative = chain.of_rows(samples), derivative[samples]
         with torch.no_grad():
             derivatives = dict(chain.derivatives(derivative))
         return [
-            LayerRows(self.names[link.linear], chain.values[i].detach(), derivatives[i])
+            LayerPairs(self.names[link.linear], chain.values[i].detach(), derivatives[i])
             for i, link in enumerate(chain.links)
         ]
 

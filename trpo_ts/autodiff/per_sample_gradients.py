@@ -26,7 +26,7 @@ from torch.autograd.graph import Node
 
 from trpo_ts.autodiff.chains import weight_gradient
 from trpo_ts.autodiff.flat_parameters import Trace, unflattened
-from trpo_ts.autodiff.layer_calls import LayerRows, layer_derivatives
+from trpo_ts.autodiff.layer_calls import LayerPairs, layer_derivatives
 from trpo_ts.autodiff.matrix_products import affine
 
 __all__ = ["PerSampleGradients", "per_sample_gradients"]
@@ -40,7 +40,7 @@ class PerSampleGradients:
     :param parts: the parameters by name, in that order.
     """
 
-    rows: Sequence[LayerRows]
+    rows: Sequence[LayerPairs]
     parts: Mapping[str, Tensor]
 
     def times(self, v: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class FisherMetric:
     root: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
     determine_density: bool = False
 
-    def of_samples(self, samples: Tensor) -> FisherMetric:
+    def of_rows(self, samples: Tensor) -> FisherMetric:
         """Return the metric of some of the samples, given by their indices."""
 
         def all_samples(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -15,7 +15,7 @@ from torch.distributions import Distribution, constraints, kl_divergence
 from torch.distributions.constraints import Constraint
 from torch.distributions.kl import register_kl
 
-from trpo_ts.distributions.constants import frozen, register_frozen
+from trpo_ts.distributions.detached_double import detached_double, register_detached_double
 from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric, register_metric
 
 __all__ = ["Product"]
@@ -86,9 +86,9 @@ def _divergence(p: Product, q: Product) -> Tensor:
     return _sum(kl_divergence(own, other) for own, other in zip(p.parts, q.parts, strict=True))
 
 
-@register_frozen(Product)
-def _frozen(distribution: Product) -> Distribution:
-    return Product([frozen(part) for part in distribution.parts])
+@register_detached_double(Product)
+def _detached(distribution: Product) -> Distribution:
+    return Product([detached_double(part) for part in distribution.parts])
 
 
 @register_metric(Product)

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from trpo_ts.autodiff.flat_parameters import Trace
 from trpo_ts.autodiff.gauss_newton import GaussNewton, NoSecondDerivativeError
-from trpo_ts.autodiff.layer_calls import LayerRows, layer_derivatives
+from trpo_ts.autodiff.layer_calls import LayerPairs, layer_derivatives
 from trpo_ts.autodiff.matrix_products import matmul
 from trpo_ts.distributions.fisher_metric import FisherMetric
 
 __all__ = [
     "FactorGroup",
+    "FactorsDifferError",
     "KroneckerFactors",
-    "PartsDifferError",
     "Place",
     "factors_of_rows",
     "kronecker_factors",
@@ -44,14 +44,14 @@ class FactorGroup:
     :param shapes: each layer's matrix ``[W | b]`` as (outputs, inputs), a bias counting as one more input.
     :param inputs: the outer product of all layers' inputs, side by side, summed over a sample's rows.
     :param derivatives: the outer product of all layers' output derivatives, averaged over rows.
-    :param rows_per_sample: how many rows a sample has: positions of a convolution, calls of a layer.
+    :param pairs_per_row: how many rows a sample has: positions of a convolution, calls of a layer.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
     inputs: Tensor
     derivatives: Tensor
-    rows_per_sample: float
+    pairs_per_row: float
 
     def trace(self) -> Tensor:
         """Return the trace of the diagonal blocks, sum_l tr(A_ll) tr(G_ll)."""
@@ -79,18 +79,18 @@ class KroneckerFactors:
     @property
     def structure(self) -> tuple[object, ...]:
         """What the factors are of: the layers, how they are grouped, their rows for a sample, the other parameters."""
-        groups = tuple((group.names, group.shapes, group.rows_per_sample) for group in self.groups)
+        groups = tuple((group.names, group.shapes, group.pairs_per_row) for group in self.groups)
         return groups, tuple(self.diagonal)
 
     @staticmethod
     def joined(parts: Sequence[KroneckerFactors], shares: Sequence[float]) -> KroneckerFactors:
         """Return the factors over all samples from those over parts, given each part's share of the samples.
 
-        :raises PartsDifferError: when the parts do not have the same layers, called alike.
+        :raises FactorsDifferError: when the parts do not have the same layers, called alike.
         """
         first, *others = parts
         if any(part.structure != first.structure for part in others):
-            raise PartsDifferError("the parts call different layers")
+            raise FactorsDifferError("the parts call different layers")
         groups = []
         for of_parts in zip(*(part.groups for part in parts), strict=True):
             inputs = _weighted_mean([group.inputs for group in of_parts], shares)
@@ -100,7 +100,7 @@ class KroneckerFactors:
         return KroneckerFactors(tuple(groups), diagonal)
 
 
-class PartsDifferError(RuntimeError):
+class FactorsDifferError(RuntimeError):
     """The factors of parts of the samples do not add up to those of all.
 
     So it is where a layer's rows are not the samples, as in a recurrent network, and where the network decides by the
@@ -164,7 +164,7 @@ def kronecker_factors(
     :param coupled: whether layers share a group where they can, which keeps the blocks between them.
     :param samples: the indices of the chosen samples in the first dimension of each layer's output; None means all.
     :param place: which of the samples the batch is, when it is a part of them; see :meth:`KroneckerFactors.joined`.
-    :raises PartsDifferError: when the chosen samples do not reach a layer, which a pass over them alone may not call.
+    :raises FactorsDifferError: when the chosen samples do not reach a layer, which a pass over them alone may not call.
     :raises NoSecondDerivativeError: when the batch is a part, and the diagonal of parameters outside of layers takes a
         second derivative that the network lacks: the estimate without one takes all samples at once.
     """
@@ -176,14 +176,14 @@ def kronecker_factors(
 
 
 def factors_of_rows(
-    rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, *, coupled: bool
+    rows: Sequence[LayerPairs], parts: Mapping[str, Tensor], count: int, *, coupled: bool
 ) -> KroneckerFactors:
     """Return the factors of a network that consists of these layers, from their rows for ``count`` samples."""
     return KroneckerFactors(_groups(rows, parts, count, coupled), {})
 
 
 def _groups(
-    rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, coupled: bool
+    rows: Sequence[LayerPairs], parts: Mapping[str, Tensor], count: int, coupled: bool
 ) -> tuple[FactorGroup, ...]:
     inputs: dict[str, list[Tensor]] = {}
     derivatives: dict[str, list[Tensor]] = {}
@@ -208,7 +208,7 @@ def _groups(
         # A sample of a convolution has a row for each position. Its block is the sum over positions of a a^T times the
         # mean over positions of g g^T (Grosse and Martens 2016, arXiv:1602.01407, section 3): hence count and len(g).
         moments = matmul(a.mT, a) / count, matmul(g.mT, g) / max(len(g), 1)
-        groups.append(FactorGroup(tuple(names), tuple(shapes), *moments, rows_per_sample=len(g) / count))
+        groups.append(FactorGroup(tuple(names), tuple(shapes), *moments, pairs_per_row=len(g) / count))
     return tuple(groups)
 
 
@@ -216,7 +216,7 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None, place: Place | None) -> list[LayerRows]:
+def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None, place: Place | None) -> list[LayerPairs]:
     """Return the rows of the layers that may move, with the derivatives for one draw of signs.
 
     They have the parameters' dtype, also where a layer computed in another one, as under autocast.
@@ -234,7 +234,7 @@ def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None, plac
     rows = [r for call, derivative in calls for r in call.rows(derivative, samples)]
     some = samples is not None and len(samples) < trace.layers[0].shape[0]
     if some and not bool(torch.stack([r.derivatives.any() for r in rows]).all()):
-        raise PartsDifferError("a layer has no effect on the chosen samples")
+        raise FactorsDifferError("a layer has no effect on the chosen samples")
     return [r.to(trace.theta.dtype) for r in rows if f"{r.name}weight" in trace.parts]
 
 

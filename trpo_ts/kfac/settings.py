@@ -25,8 +25,8 @@ from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import evenly_spaced
 from trpo_ts.distributions.fisher_metric import FisherMetric
 from trpo_ts.kfac.factors import (
+    FactorsDifferError,
     KroneckerFactors,
-    PartsDifferError,
     Place,
     factors_of_rows,
     kronecker_factors,
@@ -104,7 +104,7 @@ class KFAC:
         """Return the same as :meth:`fit` for a network of one output, whose gradient for each row is known."""
         count = len(gradients.rows[0].inputs)
         samples = evenly_spaced(min(self.samples, count), count, gradients.rows[0].inputs.device)
-        chosen = [row.of_samples(samples) for row in gradients.rows]
+        chosen = [row.of_rows(samples) for row in gradients.rows]
         factors = factors_of_rows(chosen, gradients.parts, len(samples), coupled=self.coupled)
         return self._preconditioner(factors, network, damping)
 
@@ -124,11 +124,11 @@ class KFAC:
     ) -> KroneckerFactors | None:
         samples, parts = network.spaced(min(self.samples, network.count))
         if len(parts) > 1:
-            with suppress(PartsDifferError, NoSecondDerivativeError):  # then one pass takes all samples
+            with suppress(FactorsDifferError, NoSecondDerivativeError):  # then one pass takes all samples
                 return self._joined_factors(network, theta, metric_of, samples, parts)
         with torch.enable_grad():
-            if whole is not None and self.shares_pass(network.count) and whole.has_samples(network.count):
-                with suppress(PartsDifferError):
+            if whole is not None and self.shares_pass(network.count) and whole.has_rows(network.count):
+                with suppress(FactorsDifferError):
                     return self._factors_of_pass(whole, metric_of, chosen=samples)
             return self._factors_of_pass(network.trace(theta, samples, record_layers=True), metric_of)
 
@@ -138,7 +138,7 @@ class KFAC:
         metric = metric_of(trace.output)
         if metric is None or not trace.layers:
             return None
-        metric = metric if chosen is None else metric.of_samples(chosen)
+        metric = metric if chosen is None else metric.of_rows(chosen)
         return kronecker_factors(trace, metric, coupled=self.coupled, samples=chosen, place=place)
 
     def _joined_factors(
@@ -146,19 +146,19 @@ class KFAC:
     ) -> KroneckerFactors | None:
         """Return the factors from one pass for each part of the samples: those of a pass over all, up to rounding.
 
-        :raises PartsDifferError: when they are not, as in a recurrent network, or with a head for each task.
+        :raises FactorsDifferError: when they are not, as in a recurrent network, or with a head for each task.
         """
         found = []
         for rows in parts:
             with torch.enable_grad():
                 trace = network.trace(theta, samples[rows], record_layers=True)
-                if not trace.has_samples(rows.stop - rows.start):
-                    raise PartsDifferError("a layer's rows are not the samples")
+                if not trace.has_rows(rows.stop - rows.start):
+                    raise FactorsDifferError("a layer's rows are not the samples")
                 found.append(self._factors_of_pass(trace, metric_of, place=Place(rows, len(samples))))
             del trace  # freed before the next pass, so that peak memory is that of one
         known = [factors for factors in found if factors is not None]
         if not known:
             return None
         if len(known) < len(found):
-            raise PartsDifferError("some parts call no layer")
+            raise FactorsDifferError("some parts call no layer")
         return KroneckerFactors.joined(known, [(rows.stop - rows.start) / len(samples) for rows in parts])

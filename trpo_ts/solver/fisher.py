@@ -23,7 +23,7 @@ from trpo_ts.autodiff.rows import Rows, row_count
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.solver.linear_operators import LinearOperator, weighted_sum
 
-__all__ = ["distribution_parameters_at", "fisher_operator", "fisher_operator_of_parts", "kl_hessian_product"]
+__all__ = ["distribution_parameters_at", "fisher_operator", "fisher_operator_of_micro_batches", "kl_hessian_product"]
 
 
 def fisher_operator(policy: RowFunction, theta: Tensor, rows: Rows, distribution: Distribution) -> LinearOperator:
@@ -42,7 +42,7 @@ def fisher_operator(policy: RowFunction, theta: Tensor, rows: Rows, distribution
     return kl_hessian_product(constant, distribution, theta)
 
 
-def fisher_operator_of_parts(policy: RowFunction, theta: Tensor, parts: Sequence[Rows]) -> LinearOperator:
+def fisher_operator_of_micro_batches(policy: RowFunction, theta: Tensor, parts: Sequence[Rows]) -> LinearOperator:
     r"""Return :math:`v \mapsto F v` over all parts together; each product makes a pass over each part.
 
     No graph is kept between products, so that memory is bounded by the largest part. A single part keeps its graph.

@@ -22,10 +22,10 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from trpo_ts.autodiff.flat_parameters import Trace
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import Rows
-from trpo_ts.distributions.constants import exact_log_prob, frozen
+from trpo_ts.distributions.detached_double import detached_double, exact_log_prob
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.solver.divergence import kl_terms, mean_kl
-from trpo_ts.solver.fisher import distribution_parameters_at, fisher_operator, fisher_operator_of_parts
+from trpo_ts.solver.fisher import distribution_parameters_at, fisher_operator, fisher_operator_of_micro_batches
 from trpo_ts.solver.line_search import Evaluation
 from trpo_ts.solver.linear_operators import LinearOperator
 from trpo_ts.solver.policy_gradient import are_independent, gradient_with_products, policy_gradient
@@ -122,7 +122,7 @@ class PolicyProblem:
             trace = policy.trace(theta.detach().requires_grad_(True), policy.parts[0])
         with torch.no_grad():
             distributions = [trace.output] if trace else (policy(theta, rows) for rows in policy.parts)
-            behaviour = [frozen(distribution) for distribution in distributions]
+            behaviour = [detached_double(distribution) for distribution in distributions]
         problem = cls(
             policy, theta, behaviour, act=act, adv=adv, ent_coef=ent_coef, fisher_subsampling=fisher_subsampling
         )
@@ -176,7 +176,7 @@ class PolicyProblem:
                 total = self._objective_terms(distribution, distribution.log_prob(self.act[rows]), rows).sum()
                 objective += float(total.detach())
                 gradient += policy_gradient(total, theta)
-        fisher = fisher_operator_of_parts(self.policy, theta, self._fisher_parts())
+        fisher = fisher_operator_of_micro_batches(self.policy, theta, self._fisher_parts())
         return Linearisation(theta, objective / self.count, gradient / self.count, fisher, None)
 
     def _fisher_parts(self) -> Sequence[Rows]:
@@ -197,7 +197,7 @@ class PolicyProblem:
     def _terms(self, theta: Tensor) -> Iterator[tuple[Distribution, Tensor, Tensor]]:
         """Yield the policy, the terms of its objective and those of its divergence, for each part of the rows."""
         for behaviour, rows in zip(self.behaviour, self.policy.parts, strict=True):
-            distribution = frozen(self.policy(theta, rows))
+            distribution = detached_double(self.policy(theta, rows))
             logp = exact_log_prob(distribution, self.act[rows])
             yield distribution, self._objective_terms(distribution, logp, rows), kl_terms(behaviour, distribution)
 
