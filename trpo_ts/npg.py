@@ -207,29 +207,29 @@ class NPG(ActorCriticWithState):
         r"""Take the policy's steps and fit the critic (arXiv:1502.05477, section 6 and appendix C).
 
         :meth:`_preprocess_batch` has computed :math:`V`, :math:`A` and :math:`R` of the rollout before, in
-        :meth:`_rollout`. A step that was not accepted is not tried again: the problem has not changed. The critic gets
-        all its fits.
+        :meth:`_rollout`. ``docs/layout.md`` says what each letter means, and what the paper calls it. A step that was
+        not accepted is not tried again: the problem has not changed. The critic gets all its fits.
         """
         rollout = rollout_of(batch)
         steps: list[PolicyStep] = []
         vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
         with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
-            policy = self._policy_function(rollout)  # theta -> pi_theta(.|s_n)
-            problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
-            watched = _may_move_otherwise(self.policy)
-            check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
+            policy_function = self._policy_function(rollout)  # theta, rows n -> pi_theta(.|s_n)
+            problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
+            checked = _may_move_otherwise(self.policy)
+            check_sampled(problem.behaviour[0], rollout.act[policy_function.micro_batches[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
-                    model = problem.linearise(point)  # g, and v -> F v
-                    direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
-                    del model  # its graph would stay in memory while the critic is fitted
-                    step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
-                    with written_policy(policy, rollout.act, step.end.theta) if watched else nullcontext():
-                        policy.parameters.write(step.end.theta)
+                    linearisation = problem.linearise(point)  # g, and v -> F v
+                    direction = natural_gradient(problem, linearisation, self._solver)  # (F + cI) x = g
+                    del linearisation  # its graph would stay in memory while the critic is fitted
+                    step = self._policy_step(problem, point, direction)  # TRPO: alpha x, cut until KL <= delta, L rises
+                    with written_policy(policy_function, rollout.act, step.end.theta) if checked else nullcontext():
+                        policy_function.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
-                with unmoved_policy(policy, rollout.act) if watched else nullcontext():
+                with unmoved_policy(policy_function, rollout.act) if checked else nullcontext():
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
 
@@ -251,9 +251,9 @@ class NPG(ActorCriticWithState):
             record_layers=kfac is not None and kfac.shares_pass(len(rollout)),
         )
 
-    def _problem(self, policy: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
+    def _problem(self, policy_function: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
         return PolicyProblem.of_rollout(
-            policy,
+            policy_function,
             act=rollout.act,
             adv=rollout.adv,
             ent_coef=self.ent_coef,

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from kfac_models import identity_metric, obs_of, row_function
+from kfac_cases import identity_metric, obs_of, row_function
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
@@ -143,8 +143,10 @@ def test_a_critic_is_fitted_alike_in_parts(
 
 def factors_of(network: nn.Module, obs: Tensor) -> KroneckerFactors:
     function = row_function(network, obs)
-    trace = function.trace(function.parameters.read().requires_grad_(True), slice(0, len(obs)), record_layers=True)
-    return kronecker_factors(trace, identity_metric(trace.output))
+    forward_pass = function.forward_pass(
+        function.parameters.read().requires_grad_(True), slice(0, len(obs)), record_layers=True
+    )
+    return kronecker_factors(forward_pass, identity_metric(forward_pass.output))
 
 
 def test_factors_of_other_layers_are_not_joined():
