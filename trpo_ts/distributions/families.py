@@ -151,12 +151,13 @@ def _detached_beta(distribution: Beta) -> Distribution:
 
 @register_metric(MultivariateNormal)
 def _metric_of_multivariate_normal(distribution: MultivariateNormal) -> FisherMetric:
-    # With S = L L^T and W = L^-1 dL, the tangent dL changes S by L (W + W^T) L^T, so that the quadratic form
-    # 1/2 tr(S^-1 dS S^-1 dS) is 1/2 |W + W^T|^2, whose gradient with respect to dL is L^-T (W + W^T).
+    # The covariance is K K^T with its Cholesky factor K. With T = K^-1 dK, the tangent dK changes it by K (T + T^T)
+    # K^T, so that the quadratic form, half the trace of the squared relative change, is 1/2 |T + T^T|^2. Its gradient
+    # with respect to dK is K^-T (T + T^T).
     factor = distribution._unbroadcasted_scale_tril.detach().expand(distribution.scale_tril.shape)
 
     def back(matrix: Tensor) -> Tensor:
-        solution: Tensor = torch.linalg.solve_triangular(factor.mT, matrix, upper=True)  # L^-T matrix
+        solution: Tensor = torch.linalg.solve_triangular(factor.mT, matrix, upper=True)  # K^-T matrix
         return solution
 
     def multiply(tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:

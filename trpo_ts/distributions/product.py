@@ -45,11 +45,11 @@ class Product(Distribution):
         super().__init__(parts[0].batch_shape, Size([sum(self._sizes)]), validate_args=False)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw actions, shape ``sample_shape + (N, A)``."""
+        r"""Draw actions, shape ``sample_shape + (N, k)`` with :math:`k = \sum_i k_i`."""
         return torch.cat([part.sample(Size(sample_shape)) for part in self.parts], dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probabilities (log-densities) of actions ``(N, A)``."""
+        """Return the log-probabilities (log-densities) of actions, shape ``(N, k)``."""
         values = value.split(self._sizes, dim=-1)
         return _sum(part.log_prob(own) for part, own in zip(self.parts, values, strict=True))
 
