@@ -25,7 +25,7 @@ from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.recurrent.replay import policy_sequences
-from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
+from trpo_ts.returns import explained_variance, lambda_returns, return_unit, statistics_including
 from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver.problem import Point, PolicyProblem
@@ -274,19 +274,19 @@ class NPG(ActorCriticWithState):
             critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
         self._check_fit(critic_obs, values)
         unit = self._return_unit()  # that of the targets which the critic was last fitted to
-        in_rewards = values.cpu().numpy() * unit
+        values_in_rewards = values.cpu().numpy() * unit
         advantages = generalised_advantages(
             batch,
             buffer,
             indices,
-            values=in_rewards,
+            values=values_in_rewards,
             next_values=next_values.cpu().numpy() * unit,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
-        returns = lambda_returns(advantages, in_rewards)
+        returns = lambda_returns(advantages, values_in_rewards)
         if self.return_scaling:
-            self.ret_rms = including(self.ret_rms, returns)
+            self.ret_rms = statistics_including(self.ret_rms, returns)
         new_unit = self._return_unit()
         parameter = next(self.policy.parameters())
         adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)

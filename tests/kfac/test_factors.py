@@ -33,7 +33,7 @@ def test_convolutions_are_matrices_over_patches():
     network = Convolutional().double()
     images = torch.randn(7, 1, 6, 6, dtype=torch.float64)
     _, _, forward_pass, metric = evaluated(network, images, metric_of=identity_metric)
-    for call, layer in zip(forward_pass.layers[:2], (network.first, network.second), strict=True):
+    for call, layer in zip(forward_pass.layer_calls[:2], (network.first, network.second), strict=True):
         output = layer(call.input).detach()
         (pairs,) = call.pairs(output - layer.bias.detach().view(1, -1, 1, 1))
         weight = layer.weight.detach().reshape(layer.weight.shape[0], -1)
@@ -59,7 +59,7 @@ def test_a_fused_chain_has_the_factors_of_its_layers():
     wanted = kronecker_factors(forward_pass, metric)
     with fused_chains(network):
         _, _, forward_pass, metric = evaluated(network, obs, metric_of=identity_metric)
-        assert len(forward_pass.layers) == 1
+        assert len(forward_pass.layer_calls) == 1
         found = kronecker_factors(forward_pass, metric)
     assert [group.names for group in found.groups] == [group.names for group in wanted.groups]
     for a, b in zip(found.groups, wanted.groups, strict=True):

@@ -39,7 +39,7 @@ def test_blocks_are_products_of_the_second_moments():
     (group,) = factors.groups
     assert group.shapes == ((4, OBS_DIM + 1), (2, 5))
     ones = torch.ones(30, 1, dtype=torch.float64)
-    inputs = torch.cat([torch.cat([call.input, ones], dim=1) for call in forward_pass.layers], dim=1)
+    inputs = torch.cat([torch.cat([call.input, ones], dim=1) for call in forward_pass.layer_calls], dim=1)
     torch.testing.assert_close(group.input_factor, inputs.T @ inputs / 30)
     matrix = dense(preconditioner_of(parameters, forward_pass, metric, 0.0).multiply, theta.numel())
     weight = {name: parameters.slices[name] for name in parameters.slices}

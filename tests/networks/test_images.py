@@ -90,6 +90,6 @@ def test_an_image_policy_is_modelled_layer_by_layer():
     assert len(layers) == 2 + 2 + 1  # convolutions, hidden layers, mean
     assert len(factors.diagonal) == 1  # the standard deviation
     gradient = torch.autograd.grad(
-        forward_pass.output.log_prob(torch.ones(5, 2)).sum(), list(forward_pass.parameters.values())
+        forward_pass.output.log_prob(torch.ones(5, 2)).sum(), list(forward_pass.views.values())
     )
     assert all(float(part.abs().max()) > 0.0 for part in gradient)

@@ -138,9 +138,9 @@ def test_kfacs_factors_of_the_cell_serve_the_solve_better_than_a_diagonal(cell: 
         linearisation, policy_function = problem.linearise(start), problem.policy_function
         operator = damped(linearisation.fisher, 0.01)
         forward_pass = policy_function.forward_pass(linearisation.theta, slice(0, problem.count), record_layers=True)
-        outside = [call for call in forward_pass.layers if ".cell." not in call.name]
+        outside = [call for call in forward_pass.layer_calls if ".cell." not in call.name]
         diagonal = kronecker_factors(
-            dataclasses.replace(forward_pass, layers=outside), fisher_metric(forward_pass.output)
+            dataclasses.replace(forward_pass, layer_calls=outside), fisher_metric(forward_pass.output)
         )
         factors = KFAC()._factors(policy_function, linearisation.theta, fisher_metric, linearisation.forward_pass)
         names = [name for group in factors.groups for name in group.names]

@@ -24,18 +24,18 @@ class ForwardPass:
 
     :param theta: the parameter vector, shape ``(P,)``.
     :param output: what the module returned.
-    :param parameters: the views of ``theta`` that replaced the module's parameters, by name.
-    :param layers: the calls of its linear and convolutional layers; empty where they were not recorded.
+    :param views: the views of ``theta`` that replaced the module's parameters, by name.
+    :param layer_calls: the calls of its linear and convolutional layers; empty where they were not recorded.
     """
 
     theta: Tensor
     output: Any
-    parameters: dict[str, Tensor]
-    layers: list[LayerCall]
+    views: dict[str, Tensor]
+    layer_calls: list[LayerCall]
 
     def has_rows(self, count: int) -> bool:
         """Whether the first dimension of each layer's output seems to be that of ``count`` rows of the rollout."""
-        return all(len(call.shape) > 1 and call.shape[0] == count for call in self.layers)
+        return all(len(call.shape) > 1 and call.shape[0] == count for call in self.layer_calls)
 
 
 class FlatParameters:
@@ -103,9 +103,9 @@ class FlatParameters:
         recording: AbstractContextManager[list[LayerCall]] = nullcontext([])
         if record_layers:
             recording = recorded_layers(self._module)
-        with recording as layers, self._substituted(views):
+        with recording as layer_calls, self._substituted(views):
             output = self._module(*args)
-        return ForwardPass(theta, output, views, layers)
+        return ForwardPass(theta, output, views, layer_calls)
 
     def acting(self, *args: Any) -> Any:
         """Evaluate the module as it is, with its own parameters, as acting does."""

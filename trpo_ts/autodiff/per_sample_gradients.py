@@ -36,18 +36,18 @@ __all__ = ["PerSampleGradients", "per_sample_gradients"]
 class PerSampleGradients:
     r"""The Jacobian :math:`J` of the outputs, shape ``(N, P)``, as outer products.
 
-    :param layers: each layer's inputs and derivatives, one pair for each row.
-    :param parameters: the parameters by name, in the order of the parameter vector.
+    :param pairs: each layer's inputs and derivatives, one pair for each row.
+    :param views: the parameters by name, in the order of the parameter vector.
     """
 
-    layers: Sequence[LayerPairs]
-    parameters: Mapping[str, Tensor]
+    pairs: Sequence[LayerPairs]
+    views: Mapping[str, Tensor]
 
     def times(self, v: Tensor) -> Tensor:
         """Return J v, shape ``(N,)``, for v of shape ``(P,)``."""
-        tangents = unflattened(v, self.parameters)
-        total = v.new_zeros(len(self.layers[0].inputs))
-        for layer in self.layers:
+        tangents = unflattened(v, self.views)
+        total = v.new_zeros(len(self.pairs[0].inputs))
+        for layer in self.pairs:
             change = affine(layer.inputs, tangents[f"{layer.name}weight"], tangents.get(f"{layer.name}bias"))
             total += change.mul_(layer.derivatives).sum(1)
         return total
@@ -55,11 +55,11 @@ class PerSampleGradients:
     def transposed_times(self, u: Tensor) -> Tensor:
         """Return J^T u, shape ``(P,)``, for u of shape ``(N,)``."""
         found = {}
-        for layer in self.layers:
+        for layer in self.pairs:
             found[f"{layer.name}weight"] = weight_gradient(layer.derivatives * u.unsqueeze(1), layer.inputs)
-            if f"{layer.name}bias" in self.parameters:
+            if f"{layer.name}bias" in self.views:
                 found[f"{layer.name}bias"] = layer.derivatives.mT.mv(u)
-        return torch.cat([found[name].reshape(-1) for name in self.parameters])
+        return torch.cat([found[name].reshape(-1) for name in self.views])
 
 
 def per_sample_gradients(outputs: Tensor, forward_pass: ForwardPass) -> PerSampleGradients | None:
@@ -71,7 +71,7 @@ def per_sample_gradients(outputs: Tensor, forward_pass: ForwardPass) -> PerSampl
     :param outputs: shape ``(N,)``, computed from the forward pass's output.
     :param forward_pass: the network's evaluation.
     """
-    calls = forward_pass.layers
+    calls = forward_pass.layer_calls
     if not all(len(call.shape) == 2 and call.shape[0] == len(outputs) for call in calls):
         return None
     if not calls or _layers_on_path(outputs) != [call.edge.node for call in reversed(calls)]:
@@ -80,10 +80,10 @@ def per_sample_gradients(outputs: Tensor, forward_pass: ForwardPass) -> PerSampl
     layers = [pairs for call, derivative in zip(calls, derivatives, strict=True) for pairs in call.pairs(derivative)]
     weights = [f"{layer.name}weight" for layer in layers]
     known = {*weights, *(f"{layer.name}bias" for layer in layers)}
-    parameters = forward_pass.parameters
-    if len(set(weights)) < len(layers) or not set(weights) <= parameters.keys() or not parameters.keys() <= known:
+    views = forward_pass.views
+    if len(set(weights)) < len(layers) or not set(weights) <= views.keys() or not views.keys() <= known:
         return None
-    return PerSampleGradients(layers, parameters)
+    return PerSampleGradients(layers, views)
 
 
 _LAYERS = {"_ChainBackward": 0, "AddmmBackward": 1, "MmBackward": 0}

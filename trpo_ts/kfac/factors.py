@@ -176,21 +176,21 @@ def kronecker_factors(
         derivative that the network lacks: the estimate without one takes all rows at once.
     """
     layers = _layer_pairs(forward_pass, metric, chosen, place)
-    groups = _groups(layers, forward_pass.parameters, len(metric.outputs[0]), coupled) if layers else ()
+    groups = _groups(layers, forward_pass.views, len(metric.outputs[0]), coupled) if layers else ()
     layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
-    others = {name: parameter for name, parameter in forward_pass.parameters.items() if name not in layered}
+    others = {name: view for name, view in forward_pass.views.items() if name not in layered}
     return KroneckerFactors(groups, _diagonal(others, metric, whole=place is None))
 
 
 def factors_of_pairs(
-    layers: Sequence[LayerPairs], parameters: Mapping[str, Tensor], count: int, *, coupled: bool
+    layers: Sequence[LayerPairs], views: Mapping[str, Tensor], count: int, *, coupled: bool
 ) -> KroneckerFactors:
     """Return the factors of a network that consists of these layers, from their pairs for ``count`` rows."""
-    return KroneckerFactors(_groups(layers, parameters, count, coupled), {})
+    return KroneckerFactors(_groups(layers, views, count, coupled), {})
 
 
 def _groups(
-    layers: Sequence[LayerPairs], parameters: Mapping[str, Tensor], count: int, coupled: bool
+    layers: Sequence[LayerPairs], views: Mapping[str, Tensor], count: int, coupled: bool
 ) -> tuple[FactorGroup, ...]:
     inputs: dict[str, list[Tensor]] = {}
     derivatives: dict[str, list[Tensor]] = {}
@@ -206,9 +206,9 @@ def _groups(
         columns, shapes = [], []
         for name in names:
             columns.append(_joined(inputs[name]))
-            if f"{name}bias" in parameters:
+            if f"{name}bias" in views:
                 columns.append(columns[-1].new_ones(len(columns[-1]), 1))
-            width = inputs[name][0].shape[1] + (f"{name}bias" in parameters)
+            width = inputs[name][0].shape[1] + (f"{name}bias" in views)
             shapes.append((derivatives[name][0].shape[1], width))
         y = torch.cat(columns, dim=1)  # (pairs, inputs of all layers), a column of ones for each bias
         h = torch.cat([_joined(derivatives[name]) for name in names], dim=1)  # (pairs, outputs of all layers)
@@ -235,17 +235,17 @@ def _layer_pairs(
         for output, cotangent in zip(metric.outputs, metric.root(_random_signs(metric.outputs, place)), strict=True)
         if output.requires_grad
     ]
-    if not live or not forward_pass.layers:
+    if not live or not forward_pass.layer_calls:
         return []
     outputs, cotangents = zip(*live, strict=True)
-    derivatives = layer_derivatives(outputs, cotangents, forward_pass.layers)
-    calls = zip(forward_pass.layers, derivatives, strict=True)
+    derivatives = layer_derivatives(outputs, cotangents, forward_pass.layer_calls)
+    calls = zip(forward_pass.layer_calls, derivatives, strict=True)
     layers = [pairs for call, derivative in calls for pairs in call.pairs(derivative, chosen)]
-    some = chosen is not None and len(chosen) < forward_pass.layers[0].shape[0]
+    some = chosen is not None and len(chosen) < forward_pass.layer_calls[0].shape[0]
     if some and not bool(torch.stack([pairs.derivatives.any() for pairs in layers]).all()):
         raise FactorsDifferError("a layer has no effect on the chosen rows")
     dtype = forward_pass.theta.dtype
-    return [pairs.to(dtype) for pairs in layers if f"{pairs.name}weight" in forward_pass.parameters]
+    return [pairs.to(dtype) for pairs in layers if f"{pairs.name}weight" in forward_pass.views]
 
 
 def _diagonal(others: dict[str, Tensor], metric: FisherMetric, *, whole: bool) -> dict[str, Tensor]:

@@ -104,10 +104,10 @@ class KFAC:
         self, gradients: PerSampleGradients, network: RowFunction, *, damping: float
     ) -> KroneckerPreconditioner | None:
         """Return the same as :meth:`fit` for a network of one output, whose gradient for each row is known."""
-        inputs = gradients.layers[0].inputs
+        inputs = gradients.pairs[0].inputs
         rows = evenly_spaced(min(self.samples, len(inputs)), len(inputs), inputs.device)
-        layers = [layer.of_rows(rows) for layer in gradients.layers]
-        factors = factors_of_pairs(layers, gradients.parameters, len(rows), coupled=self.coupled)
+        pairs = [layer.of_rows(rows) for layer in gradients.pairs]
+        factors = factors_of_pairs(pairs, gradients.views, len(rows), coupled=self.coupled)
         return self._preconditioner(factors, network, damping)
 
     def _preconditioner(
@@ -138,7 +138,7 @@ class KFAC:
         self, forward_pass: ForwardPass, metric_of: Metric, *, chosen: Tensor | None = None, place: Place | None = None
     ) -> KroneckerFactors | None:
         metric = metric_of(forward_pass.output)
-        if metric is None or not forward_pass.layers:
+        if metric is None or not forward_pass.layer_calls:
             return None
         metric = metric if chosen is None else metric.of_rows(chosen)
         return kronecker_factors(forward_pass, metric, coupled=self.coupled, chosen=chosen, place=place)

@@ -119,7 +119,7 @@ class PolicyStep:
 def natural_gradient(problem: PolicyProblem, linearisation: Linearisation, solver: SolverSettings) -> NaturalGradient:
     r"""Solve :math:`(F + cI)\, x = g` for the search direction :math:`x` (arXiv:1502.05477, appendix C).
 
-    :param problem: the problem.
+    :param problem: the problem; K-FAC is fitted to its rows.
     :param linearisation: the gradient and the Fisher products at the point where the step begins.
     :param solver: how to solve.
     """
