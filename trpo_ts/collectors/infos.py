@@ -1,0 +1,194 @@
+"""What environments say beside observations and rewards, step by step.
+
+Environments in this process return a dictionary each, EnvPool's and gymnasium's vectors one dictionary of arrays. Both
+are kept as they come, and turned into what a buffer or a policy takes only where somebody asks: making Tianshou's
+``Batch`` of sixteen dictionaries takes longer than the policy's forward pass.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from tianshou.data import Batch
+
+__all__ = ["ColumnInfos", "Infos", "RowInfos", "infos_of", "joined_infos"]
+
+
+class Infos(Protocol):
+    """The infos of one step of some environments."""
+
+    def with_rows(self, where: np.ndarray, other: Infos) -> Infos:
+        """Return these with those of some rows replaced."""
+
+    def with_key(self, key: str, values: np.ndarray) -> Infos:
+        """Return these with a further number in each row."""
+
+    def __getitem__(self, rows: np.ndarray) -> Infos:
+        """Return those of some rows."""
+
+    def as_dictionaries(self) -> np.ndarray:
+        """Return one dictionary for each environment, as Tianshou's collector keeps them."""
+
+    def as_batch(self) -> Batch:
+        """Return them as a policy and a buffer take them."""
+
+
+class RowInfos:
+    """One dictionary for each environment.
+
+    :param rows: the dictionaries, an object array of shape ``(R,)``.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+
+    @classmethod
+    def of(cls, dictionaries: Sequence[dict[str, Any]]) -> RowInfos:
+        """Return the infos of dictionaries that environments may change later."""
+        rows = np.empty(len(dictionaries), dtype=object)
+        rows[:] = [_snapshot(info) for info in dictionaries]
+        return cls(rows)
+
+    def with_rows(self, where: np.ndarray, other: Infos) -> RowInfos:
+        """Return these with those of some rows replaced."""
+        rows = self.rows.copy()
+        rows[where] = other.as_dictionaries()
+        return RowInfos(rows)
+
+    def with_key(self, key: str, values: np.ndarray) -> RowInfos:
+        """Return these with a further number in each row."""
+        return RowInfos.of([{**info, key: value} for info, value in zip(self.rows, values, strict=True)])
+
+    def __getitem__(self, rows: np.ndarray) -> RowInfos:
+        """Return those of some rows."""
+        return RowInfos(self.rows[rows])
+
+    def as_dictionaries(self) -> np.ndarray:
+        """Return the dictionaries."""
+        return self.rows
+
+    def as_batch(self) -> Batch:
+        """Return them by key; empty where no environment says anything."""
+        return _stacked(self.rows.tolist())
+
+
+class ColumnInfos:
+    """One dictionary of arrays, nested or not, each of ``R`` rows.
+
+    :param columns: the arrays, which nobody changes later.
+    :param count: :math:`R`.
+    """
+
+    def __init__(self, columns: dict[str, Any], count: int) -> None:
+        self.columns, self._count = columns, count
+
+    def with_rows(self, where: np.ndarray, other: Infos) -> Infos:
+        """Return these with those of some rows replaced."""
+        if isinstance(other, ColumnInfos) and _same_keys(self.columns, other.columns):
+
+            def replaced(mine: np.ndarray, its: np.ndarray) -> np.ndarray:
+                mine = mine.copy()
+                mine[where] = its
+                return mine
+
+            return ColumnInfos(_by_column(replaced, self.columns, other.columns), self._count)
+        return RowInfos(self.as_dictionaries()).with_rows(where, other)
+
+    def with_key(self, key: str, values: np.ndarray) -> ColumnInfos:
+        """Return these with a further number in each row."""
+        return ColumnInfos({**self.columns, key: values}, self._count)
+
+    def __getitem__(self, rows: np.ndarray) -> ColumnInfos:
+        """Return those of some rows."""
+        return ColumnInfos(_by_column(lambda column: column[rows], self.columns), len(np.arange(self._count)[rows]))
+
+    def as_dictionaries(self) -> np.ndarray:
+        """Return one dictionary for each row."""
+        rows = np.empty(self._count, dtype=object)
+        rows[:] = [_by_column(lambda column, i=i: column[i], self.columns) for i in range(self._count)]
+        return rows
+
+    def as_batch(self) -> Batch:
+        """Return the arrays as a batch."""
+        return _batch_of(self.columns)
+
+
+def infos_of(value: Any, count: int) -> Infos:
+    """Return the infos in what a vector of ``count`` rows returned: an array of dictionaries, or one of arrays."""
+    if isinstance(value, dict):
+        return ColumnInfos(_by_column(np.array, value), count)
+    return RowInfos.of(value)
+
+
+def joined_infos(steps: Sequence[Infos]) -> Batch:
+    """Return the infos of several steps, one after another, as a buffer takes them."""
+    columns = [step.columns for step in steps if isinstance(step, ColumnInfos)]
+    if len(columns) == len(steps) and all(_same_keys(columns[0], other) for other in columns[1:]):
+        return _batch_of(_by_column(lambda *parts: np.concatenate(parts), *columns))
+    return _stacked([info for step in steps for info in step.as_dictionaries()])
+
+
+def _snapshot(info: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy that the environment cannot change."""
+    return {key: copy.deepcopy(value) if isinstance(value, _CHANGEABLE) else value for key, value in info.items()}
+
+
+_CHANGEABLE = (np.ndarray, dict, list, set)
+
+
+def _stacked(rows: list[dict[str, Any]]) -> Batch:
+    """Return dictionaries by key as Tianshou's ``Batch`` does: what a row lacks is zero there."""
+    first = next((row for row in rows if row), None)
+    if first is None:
+        return Batch()
+    columns: dict[str, Any] = {}
+    for key, value in first.items():
+        kind = type(value)
+        if not isinstance(value, _SIMPLE) or any(type(row.get(key)) is not kind for row in rows):
+            return _stacked_by_tianshou(rows, first)
+        columns[key] = np.array([row[key] for row in rows])
+    if any(len(row) != len(first) for row in rows):
+        return _stacked_by_tianshou(rows, first)
+    return _batch_of(columns)
+
+
+_SIMPLE = (bool, int, float, np.bool_, np.number)
+
+
+def _stacked_by_tianshou(rows: list[dict[str, Any]], first: dict[str, Any]) -> Batch:
+    array = np.empty(len(rows), dtype=object)
+    array[:] = rows
+    empty = np.array([not row for row in rows])
+    if empty.any():
+        array[empty] = first  # Batch drops rows without keys, so they get keys first and zeros then
+    batch = Batch(info=array).info
+    if empty.any():
+        batch[empty] = {}
+    return batch
+
+
+def _by_column(function: Callable[..., Any], columns: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a function makes of each array, in the same nested dictionaries."""
+    return {
+        key: _by_column(function, value, *(other[key] for other in others))
+        if isinstance(value, Mapping)
+        else function(value, *(other[key] for other in others))
+        for key, value in columns.items()
+    }
+
+
+def _same_keys(left: Mapping[str, Any], right: Mapping[str, Any]) -> bool:
+    return left.keys() == right.keys() and all(
+        _same_keys(value, right[key]) if isinstance(value, Mapping) else not isinstance(right[key], Mapping)
+        for key, value in left.items()
+    )
+
+
+def _batch_of(columns: Mapping[str, Any]) -> Batch:
+    batch = Batch()
+    for key, value in columns.items():
+        batch.__dict__[key] = _batch_of(value) if isinstance(value, Mapping) else value
+    return batch
