@@ -130,7 +130,7 @@ def test_micro_batches_change_nothing(cell: str, settings: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_kfacs_factors_of_the_cell_serve_the_solve_better_than_a_diagonal(cell: str) -> None:
-    """The share of the optimum g^T x / sqrt(x^T A x) that two products reach, on rollouts of noise."""
+    """The share of the optimum g^T x / sqrt(x^T C x) that two products reach, on rollouts of noise."""
     shares = []
     for seed in range(5):
         algorithm, rollout, _, _ = rollout_and_reference(cell, False, seed=seed)

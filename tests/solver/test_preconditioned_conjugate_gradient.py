@@ -17,7 +17,7 @@ from trpo_ts.solver.conjugate_gradient import UNAIDED_TOLERANCE, SolveStatus, co
 
 
 def krylov_solution(matrix: Tensor, b: Tensor, inverse: Tensor, dimension: int) -> Tensor:
-    """Return the minimiser of x.A x / 2 - b.x over the span of M^-1 b, M^-1 A M^-1 b, and so on."""
+    """Return the minimiser of x.C x / 2 - b.x over the span of K b, K C K b, and so on, for the inverse K."""
     vectors = [inverse @ b]
     while len(vectors) < dimension:
         vectors.append(inverse @ (matrix @ (vectors[-1] / vectors[-1].norm())))
@@ -126,7 +126,7 @@ def test_a_preconditioner_that_is_not_positive_and_finite_is_not_used(bad: float
 
 
 @pytest.mark.parametrize(("share", "trusted"), [(1.0, True), (0.5, True), (0.3, False), (0.01, False), (0.0, False)])
-def test_a_model_that_falls_far_short_of_the_first_product_is_not_enough_for_a_loose_tolerance(
+def test_an_approximation_that_falls_far_short_of_the_first_product_is_not_enough_for_a_loose_tolerance(
     share: float, trusted: bool
 ):
     matrix, b = with_eigenvalues(torch.logspace(0, 3, 30)), randn(30)

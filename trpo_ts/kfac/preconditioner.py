@@ -30,7 +30,7 @@ would blow up the rounding in directions that the rows do not span.
 
 
 class KroneckerPreconditioner:
-    r"""Approximate solutions of :math:`(F + cI) z = r`, and products with the approximation that they rest on.
+    r"""Approximate products with :math:`(F + cI)^{-1}`, and products with the approximation that they rest on.
 
     :param factors: the factors of :math:`\tilde F`.
     :param slices: the slice of the parameter vector that each parameter takes, by name.
@@ -50,11 +50,11 @@ class KroneckerPreconditioner:
             [tensors[0].new_empty(0)] + [_shifted(d, damping) for d in factors.diagonal.values()]
         )
         # The vectors of the inner iteration are allocated and cut once: doing so in each product took most of the time.
-        self._residual, self._z, self._p, self._product = (self._vector() for _ in range(4))
+        self._residual, self._preconditioned, self._direction, self._product = (self._vector() for _ in range(4))
 
     def multiply(self, v: Tensor) -> Tensor:
         r"""Return :math:`(\tilde F + cI) v`, shape ``(P,)``."""
-        torch.index_select(v, 0, self._order, out=self._p.flat)
+        torch.index_select(v, 0, self._order, out=self._direction.flat)
         self._multiply()
         return self._product.flat[self._back]
 
@@ -62,36 +62,41 @@ class KroneckerPreconditioner:
         r"""Return an approximate :math:`(\tilde F + cI)^{-1} r`, shape ``(P,)``."""
         # Conjugate gradient from x = 0, with the diagonal blocks as its preconditioner. Nothing is read from the
         # device: a step past convergence divides by `tiny` and adds a zero.
-        residual, z, p, product = self._residual.flat, self._z.flat, self._p.flat, self._product.flat
+        residual, preconditioned = self._residual.flat, self._preconditioned.flat
+        direction, product = self._direction.flat, self._product.flat
         torch.index_select(r, 0, self._order, out=residual)
         self._solve_blocks()
         if self._inner_iterations == 1:  # a scale would make no difference
-            return z[self._back]
+            return preconditioned[self._back]
         x = torch.zeros_like(residual)
-        p.copy_(z)
-        r_dot_z = residual.dot(z)
+        direction.copy_(preconditioned)
+        squared_norm = residual.dot(preconditioned)
         for i in range(self._inner_iterations):
             if i > 0:
                 self._solve_blocks()
-                previous, r_dot_z = r_dot_z, residual.dot(z)
-                torch.addcmul(z, p, r_dot_z / previous, out=p)
+                previous, squared_norm = squared_norm, residual.dot(preconditioned)
+                torch.addcmul(preconditioned, direction, squared_norm / previous, out=direction)
             self._multiply()
-            length = r_dot_z / p.dot(product).clamp_min(torch.finfo(p.dtype).tiny)
-            x.addcmul_(p, length)
+            length = squared_norm / direction.dot(product).clamp_min(torch.finfo(direction.dtype).tiny)
+            x.addcmul_(direction, length)
             residual.addcmul_(product, length, value=-1.0)
         return x[self._back]
 
     def _multiply(self) -> None:
-        """Set the product of the inner iteration from its direction p."""
-        for block, matrices, products in zip(self._blocks, self._p.matrices, self._product.matrices, strict=True):
+        """Set the product of the inner iteration from its direction."""
+        for block, matrices, products in zip(
+            self._blocks, self._direction.matrices, self._product.matrices, strict=True
+        ):
             block.multiply(matrices, products)
-        torch.mul(self._diagonal, self._p.rest, out=self._product.rest)
+        torch.mul(self._diagonal, self._direction.rest, out=self._product.rest)
 
     def _solve_blocks(self) -> None:
-        """Set z of the inner iteration from its residual."""
-        for block, matrices, solutions in zip(self._blocks, self._residual.matrices, self._z.matrices, strict=True):
+        """Set the preconditioned residual of the inner iteration from its residual."""
+        for block, matrices, solutions in zip(
+            self._blocks, self._residual.matrices, self._preconditioned.matrices, strict=True
+        ):
             block.solve(matrices, solutions)
-        torch.div(self._residual.rest, self._diagonal, out=self._z.rest)
+        torch.div(self._residual.rest, self._diagonal, out=self._preconditioned.rest)
 
     def _vector(self) -> _Vector:
         return _Vector([block.shapes for block in self._blocks], self._diagonal)
