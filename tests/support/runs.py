@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from random_trainings import bits
 from tianshou.algorithm.optim import AdamOptimizerFactory
-from tianshou.data import Collector, CollectStats, VectorReplayBuffer
+from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 
 from trpo_ts import TRPO
@@ -31,6 +31,7 @@ def make_run(
     tests: bool = True,
     normalised: bool = True,
     vector: Any = DummyVectorEnv,
+    collector: Any = Collector,
     hidden: tuple[int, ...] = (8,),
     **params: Any,
 ) -> tuple[TRPO, Any]:
@@ -58,8 +59,8 @@ def make_run(
         return_scaling=True,
     )
     defaults = {
-        "training_collector": Collector[CollectStats](algorithm, training_envs, VectorReplayBuffer(2048, ENVS)),
-        "test_collector": Collector[CollectStats](algorithm, test_envs) if tests else None,
+        "training_collector": collector(algorithm, training_envs, VectorReplayBuffer(2048, ENVS)),
+        "test_collector": collector(algorithm, test_envs) if tests else None,
         "test_step_num_episodes": 2,
         "max_epochs": EPOCHS,
         "epoch_num_steps": STEPS,

@@ -19,11 +19,11 @@ from tianshou.algorithm.algorithm_base import Policy
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch, to_numpy
 from tianshou.data.collector import get_stddev_from_dist
-from torch import Tensor
 
 from trpo_ts.autodiff.watched_modules import is_watched
 from trpo_ts.collectors.infos import Infos
 from trpo_ts.collectors.sampling import sampler_of
+from trpo_ts.collectors.straight_line import straight_line
 from trpo_ts.network_inputs import takes_tensors
 from trpo_ts.uncompiled import original
 
@@ -62,15 +62,16 @@ def acting_of(policy: Policy, *, exploration_noise: bool) -> Acting:
     :param policy: the policy.
     :param exploration_noise: whether the policy's noise is added to its actions.
     """
-    plain = (
+    if (
         isinstance(policy, ProbabilisticActorPolicy)
         and original(policy) is policy
         and type(policy).forward is ProbabilisticActorPolicy.forward
         and "forward" not in vars(policy)
         and not is_watched(policy)
         and not exploration_noise
-    )
-    return _ByActor(policy) if plain else _ByForward(policy, exploration_noise)
+    ):
+        return _ByActor(policy)
+    return _ByForward(policy, exploration_noise)
 
 
 class _ByActor:
@@ -80,20 +81,26 @@ class _ByActor:
         self._policy, self._actor = policy, policy.actor
         # Networks that are known read no infos, and keep no tensor that a gradient could meet later.
         self._known = takes_tensors(policy.actor)
+        self._line = straight_line(policy.actor)
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode if self._known else torch.no_grad
         by_mode = policy.deterministic_eval and not policy.is_within_training_step
         self._sampler = sampler_of(policy.dist_fn, by_mode=by_mode)
 
     def __call__(self, obs: Any, infos: Infos, state: Any) -> Action:
+        if self._line is not None:
+            act = self._sampler(self._line(obs)).numpy()
+        else:
+            act, state = self._called(obs, infos, state)
+        _check_finite(act)
+        sent = self._policy.map_action(act)
+        return Action(act, sent) if state is None else Action(act, sent, Batch(hidden_state=state), state)
+
+    def _called(self, obs: Any, infos: Infos, state: Any) -> tuple[np.ndarray, Any]:
         info = _NO_INFO if self._known else infos.as_batch()
         with torch.no_grad() if state is not None else self._mode():
             output, state = self._actor(obs, state=state, info=info)
             act = self._sampler(output).cpu().numpy()
-        _check_finite(act)
-        if state is None:
-            return Action(act, self._policy.map_action(act))
-        state = Batch(state=state).state  # as Tianshou keeps it
-        return Action(act, self._policy.map_action(act), Batch(hidden_state=state), state)
+        return act, None if state is None else Batch(state=state).state  # as Tianshou keeps it
 
     def deviations(self) -> np.ndarray | None:
         return self._sampler.deviations()

@@ -44,7 +44,8 @@ class Recording:
         :param envs: their numbers, shape ``(R,)``.
         :param infos: what they said.
         :param policy: what the policy wants to be kept, such as its hidden state; None for nothing.
-        :param columns: ``obs``, ``act``, ``rew``, ``terminated``, ``truncated``, ``done``, ``obs_next``, ``R`` rows each.
+        :param columns: ``obs``, ``act``, ``rew``, ``terminated``, ``truncated``, ``done`` and ``obs_next``, each of
+            ``R`` rows.
         """
         self._envs.append(envs)
         self._infos.append(infos)

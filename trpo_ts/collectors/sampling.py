@@ -55,7 +55,7 @@ class _Gaussian:
     def __call__(self, output: tuple[Tensor, Tensor]) -> Tensor:
         loc, scale = output
         self._scales.append(scale)
-        return loc if self._by_mode else torch.normal(loc, scale)
+        return loc.clone() if self._by_mode else torch.normal(loc, scale)
 
     def deviations(self) -> np.ndarray | None:
         if not self._scales:
