@@ -73,8 +73,8 @@ def trust_region_update(
     :param preconditioner: ``KFAC()``, or None for plain conjugate gradient; then set ``cg_tolerance=0`` too.
     :param micro_batch_size: rows per pass, >= 1, None for all at once. Bounds memory; the result is the same up to
         rounding, and each product repeats the forward pass.
-    :return: the step: ``accepted``, ``outcome`` with its ``advice``, ``kl``, ``improvement``, ``step_size``,
-        ``backtracks`` and the search ``direction``.
+    :return: the step: ``accepted``, ``outcome`` with its ``advice``, ``kl``, ``improvement``, ``step_size`` (the
+        accepted factor on the search direction), ``backtracks`` and the search ``direction``.
     :raises ValueError: for a value outside its range, numbers that are not finite, shapes that do not match, or a
         distribution that is not usable, before anything is changed.
     """
@@ -87,21 +87,23 @@ def trust_region_update(
         check_integer("micro_batch_size", micro_batch_size, 1)
     _check_data(obs, act, adv)
     with update_context(module), evaluation_mode(module):
-        policy = RowFunction(
+        policy_function = RowFunction(
             module,
             lambda rows: (_rows_of(obs, rows),),
             len(adv),
             micro_batch_size=micro_batch_size,
             record_layers=preconditioner is not None and preconditioner.shares_pass(len(adv)),
         )
-        check_distribution(policy, act)
-        check_actions_possible(policy, act)
-        problem, start = PolicyProblem.of_rollout(policy, act=act, adv=adv.to(policy.parameters.dtype))
+        check_distribution(policy_function, act)
+        check_actions_possible(policy_function, act)
+        problem, start = PolicyProblem.of_rollout(
+            policy_function, act=act, adv=adv.to(policy_function.parameters.dtype)
+        )
         direction = natural_gradient(problem, problem.linearise(start), solver)  # (F + cI) x = g
         step = trust_region_step(
             problem, start, direction, max_kl=max_kl, backtrack_coeff=backtrack_coeff, max_backtracks=max_backtracks
         )
-        policy.parameters.write(step.end.theta)
+        policy_function.parameters.write(step.end.theta)
         return step
 
 
