@@ -23,8 +23,7 @@ from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, Vecto
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.discrete import DiscreteActor
 
-from trpo_ts.collectors import RolloutCollector
-from trpo_ts.envs import VectorEnvNormReward
+from trpo_ts.collectors import RolloutCollector, VectorEnvNormReward
 from trpo_ts.policies import make_policy, make_recurrent_policy
 from trpo_ts.training import FiniteVectorEnv
 

@@ -16,8 +16,7 @@ from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvNormObs
 from tianshou.utils.torch_utils import policy_within_training_step
 
-from trpo_ts.collectors import RolloutCollector, as_vector_env
-from trpo_ts.envs import VectorEnvNormReward
+from trpo_ts.collectors import RolloutCollector, VectorEnvNormReward, as_vector_env
 from trpo_ts.policies import make_policy
 
 ENVS, STEPS = 3, 40

@@ -13,8 +13,8 @@ from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 
 from trpo_ts import TRPO
+from trpo_ts.collectors import VectorEnvNormReward
 from trpo_ts.critics import make_critic
-from trpo_ts.envs import VectorEnvNormReward
 from trpo_ts.policies import make_policy
 from trpo_ts.training import FiniteVectorEnv, LinearDecay, trainer_params
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from tianshou.env.venv_wrappers import VectorEnvWrapper
 
-from trpo_ts.envs.normalised_rewards import VectorEnvNormReward
+from trpo_ts.collectors.normalised_rewards import VectorEnvNormReward
 
 __all__ = ["check_reward_statistics", "reward_statistics", "set_reward_statistics"]
 

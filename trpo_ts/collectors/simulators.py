@@ -18,10 +18,10 @@ from tianshou.utils import RunningMeanStd
 
 from trpo_ts.collectors.foreign_vector_env import ForeignVectorEnv, Transition
 from trpo_ts.collectors.infos import Infos, RowInfos, infos_of
+from trpo_ts.collectors.normalised_rewards import VectorEnvNormReward
 from trpo_ts.collectors.observation_rows import observations_of, stacked_observations
 from trpo_ts.collectors.running_statistics import normalised, update
 from trpo_ts.collectors.vector_envs import as_vector_env
-from trpo_ts.envs.normalised_rewards import VectorEnvNormReward
 
 __all__ = ["Simulator", "simulator_of"]
 

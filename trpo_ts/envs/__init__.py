@@ -9,7 +9,6 @@ import gymnasium as gym
 
 from trpo_ts.envs.flat_action import FlatAction
 from trpo_ts.envs.flatten_action import FlattenAction
-from trpo_ts.envs.normalised_rewards import VectorEnvNormReward
 from trpo_ts.envs.observations import TupleToDictObservation
 from trpo_ts.envs.point_mass import POINT_MASS_HORIZON, PointMass1DEnv
 
@@ -32,7 +31,6 @@ __all__ = [
     "MeanReturn",
     "PointMass1DEnv",
     "TupleToDictObservation",
-    "VectorEnvNormReward",
     "evaluate",
     "simulate",
     "solve_point_mass",

@@ -8,7 +8,7 @@ import pytest
 from collecting import Unsteady
 from tianshou.env import DummyVectorEnv
 
-from trpo_ts.envs import VectorEnvNormReward
+from trpo_ts.collectors import VectorEnvNormReward
 
 
 def test_rewards_are_divided_by_the_deviation_of_all_discounted_sums_so_far():
