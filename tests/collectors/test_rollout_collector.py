@@ -309,3 +309,29 @@ def test_a_single_environment_is_wrapped() -> None:
 def test_memory_of_an_update_is_not_an_inference_tensor() -> None:
     ours = assert_same(lambda: make_recurrent_policy(OBSERVATIONS["box"], ACTIONS["box"]), STEPS)
     assert not any(value.is_inference() for value in ours.buffer.policy.hidden_state.values())
+
+
+def test_what_was_collected_before_an_error_is_in_the_buffer() -> None:
+    class Failing(Unsteady):
+        def step(self, action: Any) -> Any:
+            if self._steps == 7:
+                raise RuntimeError("the simulator broke")
+            return super().step(action)
+
+    collectors = []
+    for kind in (Collector, RolloutCollector):
+        collector = kind(policy_for("box", "box")(), DummyVectorEnv([lambda: Failing(ends="never")] * 2), buffer())
+        collector.reset(gym_reset_kwargs={"seed": 3})
+        with pytest.raises(RuntimeError, match="the simulator broke"):
+            collector.collect(n_step=30)
+        collectors.append(collector)
+    assert len(collectors[1].buffer) == len(collectors[0].buffer) == 14
+    assert collectors[1].buffer.buffers[0]._ep_len == 7
+
+
+def test_a_buffer_of_its_own_may_be_overwritten() -> None:
+    """Nobody trains from it: it is what a test collector has."""
+    collector = RolloutCollector(policy_for("box", "box")(), make_envs())
+    collector.reset()
+    assert collector.collect(n_step=ENVS * 10_050).n_collected_steps == ENVS * 10_050
+    assert len(collector.buffer) == ENVS * 10_000

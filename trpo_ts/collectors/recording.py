@@ -23,6 +23,9 @@ __all__ = ["Recording", "parts_of"]
 _MOST_BYTES = 2**26
 """Of observations that are kept beside the buffer; those of images would need much memory twice."""
 
+_MOST_STEPS = 4096
+"""That are kept, since each of them is a dozen objects."""
+
 
 @dataclass
 class Recording:
@@ -58,7 +61,7 @@ class Recording:
     @property
     def is_large(self) -> bool:
         """Whether so much is kept that it should be written."""
-        return self._bytes > _MOST_BYTES
+        return self._bytes > _MOST_BYTES or len(self._envs) >= _MOST_STEPS
 
     def write(self, episodes: RunningEpisodes) -> None:
         """Write all steps into the buffer, which then is as if Tianshou had added them one by one.

@@ -57,6 +57,7 @@ class RolloutCollector(Collector[CollectStats]):
         raise_on_nan_in_buffer: bool = ENABLE_VALIDATION,
         collect_stats_class: type[CollectStats] = CollectStats,
     ) -> None:
+        self._made_its_buffer = buffer is None
         super().__init__(
             policy,
             as_vector_env(env),
@@ -90,11 +91,14 @@ class RolloutCollector(Collector[CollectStats]):
                 "the collector must be reset before it collects; call reset(), or collect(reset_before_collect=True)"
             )
         loop = _Loop(self, n_episode, gym_reset_kwargs or {})
-        with without_validation():
-            if n_step:
-                loop.collect_steps(-(-n_step // self.env_num))
-            else:
-                loop.collect_episodes(n_episode or 0)
+        try:
+            with without_validation():
+                if n_step:
+                    loop.collect_steps(-(-n_step // self.env_num))
+                else:
+                    loop.collect_episodes(n_episode or 0)
+        finally:
+            loop.write()  # what was collected before an error is in the buffer, as with Tianshou's loop
         stats = loop.stats()
         self.collect_step += stats.n_collected_steps
         self.collect_episode += stats.n_collected_episodes
@@ -112,7 +116,7 @@ class RolloutCollector(Collector[CollectStats]):
         parts = parts_of(self.buffer)
         rows = -(-(n_step or 0) // self.env_num)
         room = min(part.maxsize for part in parts[: self.env_num])
-        if rows > room and type(self.buffer) in _PLAIN_BUFFERS:
+        if rows > room and type(self.buffer) in _PLAIN_BUFFERS and not self._made_its_buffer:
             raise ValueError(
                 f"buffer must hold the {rows} steps of each environment that n_step={n_step} asks for, got room for "
                 f"{room}: later steps would overwrite earlier ones; take "
@@ -165,7 +169,7 @@ class _Loop:
         self._stats: CollectStats = collector.collect_stats_class()
         self._simulator: Simulator = simulator_of(collector.env)
         self._act: Acting = acting_of(collector.policy, exploration_noise=collector.exploration_noise)
-        self._buffer = collector.buffer
+        self._parts = parts_of(collector.buffer)[: collector.env_num]
         self._recording = Recording(collector.buffer)
         self._running: RunningEpisodes | None = None
         self._finished = FinishedEpisodes()
@@ -200,10 +204,13 @@ class _Loop:
             if ended.size:
                 _leave_surplus(group, ended, count - len(self._finished.lengths))
 
-    def stats(self) -> CollectStats:
-        """Write what is not in the buffer yet, and return the statistics of the collect."""
+    def write(self) -> None:
+        """Write what is not in the buffer yet."""
         if self._running is not None:
             self._recording.write(self._running)
+
+    def stats(self) -> CollectStats:
+        """Return the statistics of the collect."""
         self._stats.n_collected_steps = self._steps
         self._stats.pred_dist_std_array = self._act.deviations()
         self._finished.into(self._stats)
@@ -241,7 +248,7 @@ class _Loop:
             obs_next=obs,
         )
         if self._running is None:
-            self._running = RunningEpisodes.of(parts_of(self._buffer), rewards)
+            self._running = RunningEpisodes.of(self._parts, rewards)
         self._running.step(slice(None) if group.everyone else envs, rewards)
         self._steps += len(envs)
         group.obs, group.infos, group.state = obs, infos, action.state
@@ -249,7 +256,7 @@ class _Loop:
         if ended.size:
             self._begin_episodes(group, ended)
         if self._recording.is_large:
-            self._recording.write(self._running)
+            self.write()
         return ended
 
     def _begin_episodes(self, group: _Group, ended: np.ndarray) -> None:
