@@ -40,7 +40,7 @@ sed -i 's/return_standardization=/return_scaling=/' examples/mujoco/mujoco_trpo_
 # Its tests of the collector, with the class of this package in its place.
 collecting=(test/base/test_collector.py test/base/test_env_finite.py)
 sed -i -E \
-    -e '/^    Collector,$/d' -e 's/^(from tianshou\.data import Batch, )Collector, /\1/' -e 's/Collector\[CollectStats\]/Collector/g' \
+    -e '/^    Collector,$/d' -e 's/^(from tianshou\.data import Batch, )Collector, /\1/' \
     -e '0,/^from tianshou\.env /s//from trpo_ts.collectors import RolloutCollector as Collector\n&/' "${collecting[@]}"
 swapped+=("${collecting[@]}")
 for file in "${swapped[@]}"; do

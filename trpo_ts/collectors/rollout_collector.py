@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, cast
 
 import gymnasium as gym
 import numpy as np
 from tianshou.algorithm.algorithm_base import Algorithm, Policy
 from tianshou.config import ENABLE_VALIDATION
 from tianshou.data import Collector, CollectStats, ReplayBuffer, ReplayBufferManager, VectorReplayBuffer
+from tianshou.data.collector import TCollectStats
 from tianshou.env import BaseVectorEnv
 
 from trpo_ts.collectors.acting import Acting, Action, acting_of
@@ -28,7 +29,7 @@ from trpo_ts.validation.environment_checks import check_separate_environments
 __all__ = ["RolloutCollector"]
 
 
-class RolloutCollector(Collector[CollectStats]):
+class RolloutCollector(Collector[TCollectStats], Generic[TCollectStats]):
     """Tianshou's ``Collector``, several times as fast beside the environments, with the same results bit for bit.
 
     Buffers, statistics and random numbers are those of Tianshou's collector. Where it cannot serve, for hooks, other
@@ -55,7 +56,7 @@ class RolloutCollector(Collector[CollectStats]):
         on_episode_done_hook: Callable[..., Any] | None = None,
         on_step_hook: Callable[..., Any] | None = None,
         raise_on_nan_in_buffer: bool = ENABLE_VALIDATION,
-        collect_stats_class: type[CollectStats] = CollectStats,
+        collect_stats_class: type[TCollectStats] = CollectStats,  # type: ignore[assignment]
     ) -> None:
         self._made_its_buffer = buffer is None
         super().__init__(
@@ -78,7 +79,7 @@ class RolloutCollector(Collector[CollectStats]):
         random: bool = False,
         render: float | None = None,
         gym_reset_kwargs: dict[str, Any] | None = None,
-    ) -> CollectStats:
+    ) -> TCollectStats:
         self._check_room(n_step)
         why_not = self._why_not()
         if why_not is not None and why_not not in self._said:
@@ -99,7 +100,7 @@ class RolloutCollector(Collector[CollectStats]):
                     loop.collect_episodes(n_episode or 0)
         finally:
             loop.write()  # what was collected before an error is in the buffer, as with Tianshou's loop
-        stats = loop.stats()
+        stats = cast(TCollectStats, loop.stats())
         self.collect_step += stats.n_collected_steps
         self.collect_episode += stats.n_collected_episodes
         if n_step:
@@ -164,7 +165,7 @@ class _Group:
 class _Loop:
     """One collect."""
 
-    def __init__(self, collector: RolloutCollector, n_episode: int | None, reset_kwargs: dict[str, Any]) -> None:
+    def __init__(self, collector: RolloutCollector[Any], n_episode: int | None, reset_kwargs: dict[str, Any]) -> None:
         self._n_episode, self._reset_kwargs = n_episode, reset_kwargs
         self._stats: CollectStats = collector.collect_stats_class()
         self._simulator: Simulator = simulator_of(collector.env)
