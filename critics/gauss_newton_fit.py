@@ -22,6 +22,7 @@ from trpo_ts.kfac.settings import KFAC
 from trpo_ts.solver.conjugate_gradient import conjugate_gradient
 from trpo_ts.solver.linear_operators import LinearOperator, damped, weighted_sum
 from trpo_ts.validation.parameter_values import check_instance, check_integer, check_real
+from trpo_ts.validation.requires_grad_checks import constant_requires_grad
 
 __all__ = ["GaussNewtonFit"]
 
@@ -74,13 +75,15 @@ class GaussNewtonFit:
     def check(self, task: CriticTask) -> None:
         """Check that the critic's parameters can be replaced; see :class:`trpo_ts.critics.CriticFit`.
 
-        :raises ValueError: where one is also reached in another way than as an attribute.
+        :raises ValueError: where one is also reached in another way than as an attribute, has hooks, or is frozen or
+            unfrozen in ``forward``.
         """
         if task.own:
-            value_function = task.value_function()
+            value_function, rows = task.value_function(), slice(0, len(task.returns))
             parameters = value_function.parameters
-            with torch.enable_grad():
-                parameters.check_call(value_function(parameters.read(), slice(0, len(task.returns))), "critic")
+            with torch.enable_grad(), constant_requires_grad("critic", task.critic):
+                parameters.check_call(value_function(parameters.read(), rows), "critic")
+                value_function.forward_pass(parameters.read().requires_grad_(True), rows, record_layers=False)
 
     def fit(self, task: CriticTask) -> list[float]:
         """Fit as :class:`CriticFit` says; the loss is the one after the last step."""

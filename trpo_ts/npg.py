@@ -19,11 +19,13 @@ from torch import Tensor, nn
 
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.advantages import generalised_advantages, normalised
+from trpo_ts.autodiff.module_tree import buffers_of, modules_of, parameters_of
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
+from trpo_ts.optimizer_state import follow_parameters
 from trpo_ts.recurrent.replay import policy_sequences
 from trpo_ts.returns import explained_variance, lambda_returns, return_unit, statistics_including
 from trpo_ts.rollout import Rollout, Transitions
@@ -38,13 +40,14 @@ from trpo_ts.transaction import undone_on_error
 from trpo_ts.turns import own_transitions
 from trpo_ts.validation.argument_names import ALGORITHM_NAMES, explained
 from trpo_ts.validation.collecting_checks import warn_of_collecting
+from trpo_ts.validation.critic_parameters import CriticParameterCheck
 from trpo_ts.validation.learner_parts import check_parts
 from trpo_ts.validation.memory_check import MemoryCheck
 from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
-from trpo_ts.validation.policy_function_checks import unmoved_policy, written_policy
+from trpo_ts.validation.policy_function_checks import acting_as_promised
 from trpo_ts.validation.recorded_shapes import check_stacking, with_scalar_rewards
 from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
 from trpo_ts.validation.shape_errors import named_shapes
@@ -162,6 +165,7 @@ class NPG(ActorCriticWithState):
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
+        self._check_critic_parameters = CriticParameterCheck(critic, policy, self._critic_parameters())
         self._check_policy = PolicyCheck()
         self._check_memory = MemoryCheck()
         self._checked_fit: tuple[Any, ...] = ()
@@ -181,20 +185,26 @@ class NPG(ActorCriticWithState):
         check_integer("repeat", repeat, 1)
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        with update_context(self), undone_on_error(self):
+        # In evaluation mode from here on: each change of it takes as long as a pass.
+        with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
-        with update_context(self), undone_on_error(self):
+        with undone_on_error(self), update_context(self):
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
-            check_separate(self.policy, self.critic, self._critic_parameters())
+            modules = modules_of(self.policy)
+            parameters, fitted = parameters_of(modules), self._critic_parameters()
+            check_separate([*parameters, *buffers_of(modules)], self.critic, fitted)
+            self._check_critic_parameters(self.critic, parameters, fitted)
+            follow_parameters(torch_optimizer(self.optim))
             transitions = self._transitions(batch, buffer, indices)
             check_stacking(buffer)
             check_recording(transitions)
-            self._check_memory(self.policy, transitions, batch.get("policy", Batch()).get("hidden_state"))
+            state = batch.get("policy", Batch()).get("hidden_state")
+            self._check_memory(self.policy, transitions, state, self.micro_batch_size)
             with named_shapes("policy", self.policy, batch.obs):
                 self._check_policy(
                     self.policy, lambda: self._policy_function(transitions), transitions.act, ent_coef=self.ent_coef
@@ -214,7 +224,7 @@ class NPG(ActorCriticWithState):
         steps: list[PolicyStep] = []
         vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
-        with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
+        with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
             policy_function = self._policy_function(rollout)  # theta, rows n -> pi_theta(.|s_n)
             problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
             checked = _may_move_otherwise(self.policy)
@@ -225,11 +235,10 @@ class NPG(ActorCriticWithState):
                     direction = natural_gradient(problem, linearisation, self._solver)  # (F + cI) x = g
                     del linearisation  # its graph would stay in memory while the critic is fitted
                     step = self._policy_step(problem, point, direction)  # TRPO: alpha x, cut until KL <= delta, L rises
-                    with written_policy(policy_function, rollout.act, step.end.theta) if checked else nullcontext():
-                        policy_function.parameters.write(step.end.theta)
                     steps.append(step)
                     point = step.end
-                with unmoved_policy(policy_function, rollout.act) if checked else nullcontext():
+                with acting_as_promised(policy_function, rollout.act, point.theta) if checked else nullcontext():
+                    policy_function.parameters.write(point.theta)
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
 
@@ -261,7 +270,7 @@ class NPG(ActorCriticWithState):
         )
 
     def _transitions(self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray) -> Transitions:
-        dtype, device = check_trainable(self.policy.parameters())
+        dtype, device = check_trainable(parameters_of(modules_of(self.policy)))
         check_real("cg_damping", self.cg_damping, 0.0, torch.finfo(dtype).max)
         transitions = Transitions.of_batch(batch, buffer, indices, actor=self.policy.actor, device=device, dtype=dtype)
         return transitions.with_sequences(policy_sequences(self.policy, batch.get("policy", Batch()), transitions.ends))

@@ -26,7 +26,9 @@ VALUES = st.one_of(
 def varied(value: Any, i: int) -> Any:
     if isinstance(value, dict):
         return {key: varied(item, i) for key, item in value.items()}
-    return value ^ bool(i % 2) if isinstance(value, bool) else value + type(value)(i) if np.isscalar(value) else value + i
+    return (
+        value ^ bool(i % 2) if isinstance(value, bool) else value + type(value)(i) if np.isscalar(value) else value + i
+    )
 
 
 @given(st.data())

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from trpo_ts.autodiff.layer_calls import LayerCall, recorded_layers
-from trpo_ts.validation.trainable_parameters import check_trainable
+from trpo_ts.autodiff.module_tree import modules_of, named_parameters_of
+from trpo_ts.validation.trainable_parameters import check_no_hooks, check_trainable
 
 __all__ = ["FlatParameters", "ForwardPass", "graph_nodes", "unflattened"]
 
@@ -47,7 +48,7 @@ class FlatParameters:
 
     :param module: the module; its parameters must share one device and one floating dtype.
     :param only: the parameters that may move, when not all of the module's; the others are frozen.
-    :raises ValueError: when there is no trainable parameter, or their devices or dtypes differ.
+    :raises ValueError: when there is no trainable parameter, their devices or dtypes differ, or one has hooks.
     """
 
     def __init__(self, module: nn.Module, only: Iterable[nn.Parameter] | None = None) -> None:
@@ -55,7 +56,7 @@ class FlatParameters:
         chosen = None if only is None else set(map(id, only))
         may_move = [
             (name, p)
-            for name, p in module.named_parameters()
+            for name, p in named_parameters_of(module)
             if p.requires_grad and (chosen is None or id(p) in chosen)
         ]
         # Two parameters may be one and the same memory, tied by way of ``.data``: they move together.
@@ -63,10 +64,11 @@ class FlatParameters:
         names = {id(p): first_of.setdefault(_memory(p), name) for name, p in may_move}
         self._parameters = {name: p for name, p in may_move if names[id(p)] == name}
         self.dtype, self.device = check_trainable(self._parameters.values())
+        check_no_hooks(dict(may_move))
         # Where each parameter is looked up: more than one place where modules share it.
         self._places: list[tuple[dict[str, Any], str, str, nn.Parameter]] = [
             (submodule._parameters, key, names[id(p)], p)
-            for submodule in module.modules()
+            for submodule in modules_of(module)
             for key, p in submodule._parameters.items()
             if id(p) in names and p is not None
         ]

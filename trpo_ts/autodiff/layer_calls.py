@@ -14,6 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from trpo_ts.autodiff.chains import ChainPass
 from trpo_ts.autodiff.fused_chains import observed_chains
+from trpo_ts.autodiff.module_tree import named_modules_of
 from trpo_ts.autodiff.watched_modules import computes_as
 
 __all__ = ["LayerCall", "LayerPairs", "layer_derivatives", "recorded_layers"]
@@ -137,7 +138,7 @@ def recorded_layers(network: nn.Module) -> Iterator[list[LayerCall]]:
     calls: list[LayerCall] = []
     names: dict[nn.Module, str] = {
         module: f"{name}." if name else ""
-        for name, module in network.named_modules()
+        for name, module in named_modules_of(network)
         if _is_linear(module) or (_is_convolution(module) and module.groups == 1)
     }
 
