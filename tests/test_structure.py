@@ -26,7 +26,11 @@ MATHEMATICS = {
         "trpo_ts.validation.parameter_values",
         "trpo_ts.validation.distribution_checks",
         "trpo_ts.validation.policy_function_checks",
+        "trpo_ts.validation.requires_grad_checks",
+        "trpo_ts.validation.autocast_check",
         "trpo_ts.validation.trainable_parameters",
+        "trpo_ts.concurrent_updates",
+        "trpo_ts.network_snapshot",
         "trpo_ts.runtime",
     ),
 }

@@ -204,3 +204,16 @@ def test_an_update_in_the_callers_inference_mode_is_that_outside_of_it(fit: Any)
             assert torch.is_inference_mode_enabled() is mode
         ends.append(everything(algorithm))
     assert_same(*ends)
+
+
+def test_an_update_that_is_undone_in_the_callers_inference_mode_leaves_moments_that_can_be_trained():
+    algorithm = make_algorithm()
+    buffer = rollout(algorithm.policy, observations())
+    update(algorithm, buffer)
+    algorithm.critic_fit = FailingFit(RuntimeError("broken"))
+    before = everything(algorithm)
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="broken"):
+        update(algorithm, buffer)
+    assert_same(everything(algorithm), before)
+    algorithm.critic_fit = None
+    assert update(algorithm, buffer) is not None

@@ -31,9 +31,10 @@ from trpo_ts.policies.gaussian import GaussianActor
 from trpo_ts.policies.masked import MaskedActor, WithoutMask
 from trpo_ts.policies.recurrent_policy import RecurrentActor
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
+from trpo_ts.recurrent.sequences import SequencedObs, Sequences
 from trpo_ts.uncompiled import original
 
-__all__ = ["NetworkInput", "as_tensors", "copied", "rows_of", "takes_tensors"]
+__all__ = ["CopiedObs", "NetworkInput", "as_tensors", "copied", "rows_of", "takes_tensors"]
 
 _FIRST_NETWORK: dict[type[nn.Module], str] = {
     GaussianActor: "preprocess",
@@ -96,6 +97,22 @@ class NetworkInput:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.value)
+
+    def in_sequences(self, sequences: Sequences) -> SequencedObs:
+        """Return the observations in their sequences; of these, too, a network that needs it gets copies."""
+        kind = CopiedObs if self._own_copies else SequencedObs
+        return kind(obs=self.value, sequences=sequences)
+
+
+class CopiedObs(SequencedObs):
+    """Observations in their sequences, of which each choice of rows is a copy: a slice would be a view otherwise."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the observations of some rows."""
+        item = super().__getitem__(index)
+        if isinstance(index, slice):
+            item.obs = copied(item.obs)
+        return item
 
 
 def rows_of(value: Any, rows: Rows) -> Any:

@@ -19,18 +19,20 @@ from torch import Tensor, nn
 
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.advantages import generalised_advantages, normalised
+from trpo_ts.autodiff.module_tree import buffers_of, modules_of, parameters_of
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
+from trpo_ts.optimizer_state import follow_parameters
 from trpo_ts.recurrent.replay import policy_sequences
-from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
+from trpo_ts.returns import explained_variance, lambda_returns, return_unit, statistics_including
 from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, SolverSettings, fixed_step, natural_gradient
-from trpo_ts.state import ActorCriticWithState
+from trpo_ts.state_dict import ActorCriticWithState
 from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
@@ -38,13 +40,14 @@ from trpo_ts.transaction import undone_on_error
 from trpo_ts.turns import own_transitions
 from trpo_ts.validation.argument_names import ALGORITHM_NAMES, explained
 from trpo_ts.validation.collecting_checks import warn_of_collecting
+from trpo_ts.validation.critic_parameters import CriticParameterCheck
 from trpo_ts.validation.learner_parts import check_parts
 from trpo_ts.validation.memory_check import MemoryCheck
 from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
 from trpo_ts.validation.policy_checks import PolicyCheck
-from trpo_ts.validation.policy_function_checks import unmoved_policy, written_policy
+from trpo_ts.validation.policy_function_checks import acting_as_promised
 from trpo_ts.validation.recorded_shapes import check_stacking, with_scalar_rewards
 from trpo_ts.validation.rollout_checks import check_finite, check_recording, check_sampled
 from trpo_ts.validation.shape_errors import named_shapes
@@ -162,6 +165,7 @@ class NPG(ActorCriticWithState):
         self.micro_batch_size = (
             None if micro_batch_size is None else check_integer("micro_batch_size", micro_batch_size, 1)
         )
+        self._check_critic_parameters = CriticParameterCheck(critic, policy, self._critic_parameters())
         self._check_policy = PolicyCheck()
         self._check_memory = MemoryCheck()
         self._checked_fit: tuple[Any, ...] = ()
@@ -181,23 +185,29 @@ class NPG(ActorCriticWithState):
         check_integer("repeat", repeat, 1)
         if buffer is not None and len(buffer) == 0:
             raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        with update_context(self), undone_on_error(self):
+        # In evaluation mode from here on: each change of it takes as long as a pass.
+        with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
             return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
-        with update_context(self), undone_on_error(self):
+        with undone_on_error(self), update_context(self):
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
-            check_separate(self.policy, self.critic, self._critic_parameters())
+            modules = modules_of(self.policy)
+            parameters, fitted = parameters_of(modules), self._critic_parameters()
+            check_separate([*parameters, *buffers_of(modules)], self.critic, fitted)
+            self._check_critic_parameters(self.critic, parameters, fitted)
+            follow_parameters(torch_optimizer(self.optim))
             transitions = self._transitions(batch, buffer, indices)
             check_stacking(buffer)
             check_recording(transitions)
-            self._check_memory(self.policy, transitions, batch.get("policy", Batch()).get("hidden_state"))
+            state = batch.get("policy", Batch()).get("hidden_state")
+            self._check_memory(self.policy, transitions, state, self.micro_batch_size)
             with named_shapes("policy", self.policy, batch.obs):
                 self._check_policy(
-                    self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
+                    self.policy, lambda: self._policy_function(transitions), transitions.act, ent_coef=self.ent_coef
                 )
             return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
@@ -207,29 +217,28 @@ class NPG(ActorCriticWithState):
         r"""Take the policy's steps and fit the critic (arXiv:1502.05477, section 6 and appendix C).
 
         :meth:`_preprocess_batch` has computed :math:`V`, :math:`A` and :math:`R` of the rollout before, in
-        :meth:`_rollout`. A step that was not accepted is not tried again: the problem has not changed. The critic gets
-        all its fits.
+        :meth:`_rollout`. ``docs/layout.md`` says what each letter means, and what the paper calls it. A step that was
+        not accepted is not tried again: the problem has not changed. The critic gets all its fits.
         """
         rollout = rollout_of(batch)
         steps: list[PolicyStep] = []
         vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
-        with update_context(self), undone_on_error(self), evaluation_mode(self.policy):
-            policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
-            problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
-            watched = _may_move_otherwise(self.policy)
-            check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
+        with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
+            policy_function = self._policy_function(rollout)  # theta, rows n -> pi_theta(.|s_n)
+            problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
+            checked = _may_move_otherwise(self.policy)
+            check_sampled(problem.behaviour[0], rollout.act[policy_function.micro_batches[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
-                    model = problem.linearise(point)  # g, and v -> F v
-                    direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
-                    del model  # its graph would stay in memory while the critic is fitted
-                    step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
-                    with written_policy(policy, rollout.act, step.end.theta) if watched else nullcontext():
-                        policy.parameters.write(step.end.theta)
+                    linearisation = problem.linearise(point)  # g, and v -> F v
+                    direction = natural_gradient(problem, linearisation, self._solver)  # (F + cI) x = g
+                    del linearisation  # its graph would stay in memory while the critic is fitted
+                    step = self._policy_step(problem, point, direction)  # TRPO: alpha x, cut until KL <= delta, L rises
                     steps.append(step)
                     point = step.end
-                with unmoved_policy(policy, rollout.act) if watched else nullcontext():
+                with acting_as_promised(policy_function, rollout.act, point.theta) if checked else nullcontext():
+                    policy_function.parameters.write(point.theta)
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
 
@@ -240,7 +249,7 @@ class NPG(ActorCriticWithState):
     def _solver(self) -> SolverSettings:
         return SolverSettings(self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner)
 
-    def _policy_of(self, rollout: Transitions) -> RowFunction:
+    def _policy_function(self, rollout: Transitions) -> RowFunction:
         kfac = self.preconditioner
         return RowFunction(
             ActionDistribution(self.policy, draws=self._check_policy.draws),
@@ -251,9 +260,9 @@ class NPG(ActorCriticWithState):
             record_layers=kfac is not None and kfac.shares_pass(len(rollout)),
         )
 
-    def _problem(self, policy: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
+    def _problem(self, policy_function: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
         return PolicyProblem.of_rollout(
-            policy,
+            policy_function,
             act=rollout.act,
             adv=rollout.adv,
             ent_coef=self.ent_coef,
@@ -261,7 +270,7 @@ class NPG(ActorCriticWithState):
         )
 
     def _transitions(self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray) -> Transitions:
-        dtype, device = check_trainable(self.policy.parameters())
+        dtype, device = check_trainable(parameters_of(modules_of(self.policy)))
         check_real("cg_damping", self.cg_damping, 0.0, torch.finfo(dtype).max)
         transitions = Transitions.of_batch(batch, buffer, indices, actor=self.policy.actor, device=device, dtype=dtype)
         return transitions.with_sequences(policy_sequences(self.policy, batch.get("policy", Batch()), transitions.ends))
@@ -274,19 +283,19 @@ class NPG(ActorCriticWithState):
             critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
         self._check_fit(critic_obs, values)
         unit = self._return_unit()  # that of the targets which the critic was last fitted to
-        in_rewards = values.cpu().numpy() * unit
+        values_in_rewards = values.cpu().numpy() * unit
         advantages = generalised_advantages(
             batch,
             buffer,
             indices,
-            values=in_rewards,
+            values=values_in_rewards,
             next_values=next_values.cpu().numpy() * unit,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
-        returns = lambda_returns(advantages, in_rewards)
+        returns = lambda_returns(advantages, values_in_rewards)
         if self.return_scaling:
-            self.ret_rms = including(self.ret_rms, returns)
+            self.ret_rms = statistics_including(self.ret_rms, returns)
         new_unit = self._return_unit()
         parameter = next(self.policy.parameters())
         adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)

@@ -1,13 +1,14 @@
-"""The state of a critic's optimiser, from one that had more parameters, and checked against the parameters."""
+"""The state of a critic's optimiser: from one that had more parameters, checked, and moved with the parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-__all__ = ["check_moments", "of_own_parameters"]
+__all__ = ["check_moments", "follow_parameters", "of_own_parameters"]
 
 _SHAPED_AS_THE_PARAMETER = {
     *("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "momentum_buffer"),
@@ -55,3 +56,25 @@ def check_moments(state: dict[str, Any], parameters: Sequence[nn.Parameter]) -> 
                     f"{name} of the optimiser's parameter {index} must be of shape {tuple(shape)}, "
                     f"got {tuple(value.shape)}"
                 )
+
+
+def follow_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give the moments the dtypes and devices of their parameters, where these were moved since the last step.
+
+    ``module.to(...)`` moves parameters and leaves their optimiser behind. Loading a state converts, as torch defines it
+    for each optimiser.
+
+    :param optimizer: torch's.
+    """
+    if any(_left_behind(p, moments) for p, moments in optimizer.state.items()):
+        optimizer.load_state_dict(optimizer.state_dict())
+
+
+def _left_behind(parameter: Tensor, moments: dict[str, Any]) -> bool:
+    return any(
+        name in _SHAPED_AS_THE_PARAMETER
+        and isinstance(value, Tensor)
+        and value.is_floating_point()
+        and (value.dtype != parameter.dtype or value.device != parameter.device)
+        for name, value in moments.items()
+    )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trpo_ts.autodiff.rows import row_slices
 from trpo_ts.critics.recurrent_critic import RecurrentCritic
-from trpo_ts.network_inputs import NetworkInput, rows_of
+from trpo_ts.network_inputs import NetworkInput
 from trpo_ts.recurrent.sequences import SequencedObs, Sequences, starts_after
 from trpo_ts.rollout import Transitions
 from trpo_ts.runtime import evaluation_mode
@@ -33,7 +33,7 @@ def values_of(critic: nn.Module, transitions: Transitions, max_batchsize: int) -
     )
     recurrent = original(critic)
     if isinstance(recurrent, RecurrentCritic):
-        return replayed_values(recurrent, transitions, obs.value, obs_next.value, max_batchsize)
+        return replayed_values(recurrent, transitions, obs, obs_next, max_batchsize)
     return obs, *rollout_values(critic, obs, obs_next, transitions.continues, max_batchsize)
 
 
@@ -80,7 +80,7 @@ def rollout_values(
 
 
 def replayed_values(
-    critic: RecurrentCritic, transitions: Transitions, obs: Any, obs_next: Any, max_batchsize: int
+    critic: RecurrentCritic, transitions: Transitions, obs: NetworkInput, obs_next: NetworkInput, max_batchsize: int
 ) -> tuple[SequencedObs, Tensor, Tensor]:
     """Run a critic with a memory along the rollout, and let it keep its states after unfinished episodes.
 
@@ -96,8 +96,8 @@ def replayed_values(
     start = starts_after(torch.as_tensor((transitions.ends | ~transitions.continues)[:-1]).to(device))
     first = np.flatnonzero(np.diff(env, prepend=-1))
     state = torch.zeros(count, critic.trunk.cell.state_size, dtype=next(critic.parameters()).dtype, device=device)
-    state[first] = critic.kept(env[first], rows_of(obs, torch.as_tensor(first)))
-    sequenced = SequencedObs(obs=obs, sequences=Sequences.of_rollout(state, start))
+    state[first] = critic.kept(env[first], obs[torch.as_tensor(first)])
+    sequenced = obs.in_sequences(Sequences.of_rollout(state, start))
     with torch.no_grad(), evaluation_mode(critic):
         parts = [sequenced[rows] for rows in row_slices(count, max_batchsize, sequenced.sequences.starts)]
         after = torch.cat([critic.trunk.replay(part.obs, part.sequences) for part in parts])
@@ -105,13 +105,11 @@ def replayed_values(
             [critic.head(part).flatten() for part in after[:, : critic.trunk.output_dim].split(max_batchsize)]
         )
     last = start.roll(-1).nonzero().flatten()
-    reached = SequencedObs(
-        obs=rows_of(obs_next, last), sequences=Sequences.of_rollout(after[last], start.new_ones(len(last)))
-    )
+    reached = SequencedObs(obs=obs_next[last], sequences=Sequences.of_rollout(after[last], start.new_ones(len(last))))
     next_values = values.roll(-1)
     next_values[last] = state_values(critic, reached, len(last), max_batchsize)
     unfinished = np.flatnonzero(transitions.unfinished)
-    critic.keep(env[unfinished], rows_of(obs_next, torch.as_tensor(unfinished)), after[unfinished])
+    critic.keep(env[unfinished], obs_next[torch.as_tensor(unfinished)], after[unfinished])
     # Where a fit cuts a sequence, it continues from the state that the critic had just now.
     state = torch.where(start[:, None], state, after.roll(1, dims=0))
-    return SequencedObs(obs=obs, sequences=Sequences.of_rollout(state, start)), values, next_values
+    return obs.in_sequences(Sequences.of_rollout(state, start)), values, next_values

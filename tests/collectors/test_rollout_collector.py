@@ -5,19 +5,25 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from collecting import ACTIONS, OBSERVATIONS, Unsteady, assert_as_tianshou, assert_equal, collected
 from rollouts import make_actor_policy
 from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
-from tianshou.data import Batch, Collector, CollectStats, PrioritizedVectorReplayBuffer, ReplayBuffer, VectorReplayBuffer
+from tianshou.data import (
+    Batch,
+    Collector,
+    CollectStats,
+    PrioritizedVectorReplayBuffer,
+    ReplayBuffer,
+    VectorReplayBuffer,
+)
 from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvNormObs
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.discrete import DiscreteActor
 
-from trpo_ts.collectors import RolloutCollector
+from trpo_ts.collectors import RolloutCollector, VectorEnvNormReward
 from trpo_ts.policies import make_policy, make_recurrent_policy
 from trpo_ts.training import FiniteVectorEnv
 
@@ -42,7 +48,10 @@ def policy_for(obs: str, act: str, **options: Any) -> Any:
     return lambda: make_policy(OBSERVATIONS[obs], ACTIONS[act], **options)
 
 
-@pytest.mark.parametrize(("obs", "act"), list(itertools.product(["box", "float64", "discrete", "image", "dict"], ACTIONS)))
+PAIRS = list(itertools.product(["box", "float64", "discrete", "image", "dict"], ACTIONS))
+
+
+@pytest.mark.parametrize(("obs", "act"), PAIRS)
 def test_every_pair_of_spaces(obs: str, act: str) -> None:
     assert_same(policy_for(obs, act), obs=obs, act=act)
 
@@ -67,13 +76,23 @@ def test_a_mask_in_the_observation_forbids_actions() -> None:
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_memory_is_carried_and_reset_where_episodes_end(cell: str) -> None:
-    ours = assert_same(lambda: make_recurrent_policy(OBSERVATIONS["box"], ACTIONS["box"], cell=cell))
-    state = ours.buffer.policy.hidden_state
-    before, done = next(iter(state.values())), torch.as_tensor(ours.buffer.done)
-    assert float(before[1:20][done[:19]].abs().max()) >= 0.0
+    ours = assert_same(lambda: make_recurrent_policy(OBSERVATIONS["box"], ACTIONS["box"], cell=cell), STEPS)
+    before = ours.buffer.policy.hidden_state["before"][:40].reshape(40, -1)
+    first = np.append(True, ours.buffer.done[:39])
+    assert first.sum() > 3
+    np.testing.assert_array_equal(before.abs().sum(dim=1).numpy() == 0.0, first)
 
 
-@pytest.mark.parametrize("wrap", [VectorEnvNormObs, FiniteVectorEnv, lambda env: VectorEnvNormObs(FiniteVectorEnv(env))])
+WRAPPERS = [
+    VectorEnvNormObs,
+    FiniteVectorEnv,
+    lambda env: VectorEnvNormObs(FiniteVectorEnv(env)),
+    VectorEnvNormReward,
+    lambda env: VectorEnvNormObs(VectorEnvNormReward(env)),
+]
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS)
 @pytest.mark.parametrize("obs", ["box", "float64"])
 def test_wrappers_of_the_vector(wrap: Any, obs: str) -> None:
     ours = assert_same(policy_for(obs, "box"), wrap=wrap, obs=obs)
@@ -84,7 +103,9 @@ def test_wrappers_of_the_vector(wrap: Any, obs: str) -> None:
             assert left.tobytes() == right.tobytes()
 
 
-@pytest.mark.parametrize(("kind", "obs"), [(SubprocVectorEnv, "box"), (SubprocVectorEnv, "dict"), (ShmemVectorEnv, "box")])
+@pytest.mark.parametrize(
+    ("kind", "obs"), [(SubprocVectorEnv, "box"), (SubprocVectorEnv, "dict"), (ShmemVectorEnv, "box")]
+)
 def test_environments_in_other_processes(kind: Any, obs: str) -> None:
     ours = assert_same(policy_for(obs, "box"), STEPS, kind=kind, obs=obs)
     ours.collector.close()
@@ -93,7 +114,9 @@ def test_environments_in_other_processes(kind: Any, obs: str) -> None:
 def test_a_dict_in_shared_memory_is_copied() -> None:
     """Tianshou's collector leaves obs_next equal to obs here."""
     shared, local = (
-        collected(RolloutCollector, policy_for("dict", "box"), lambda kind=kind: make_envs(kind, obs="dict"), buffer, STEPS)
+        collected(
+            RolloutCollector, policy_for("dict", "box"), lambda kind=kind: make_envs(kind, obs="dict"), buffer, STEPS
+        )
         for kind in (ShmemVectorEnv, DummyVectorEnv)
     )
     for name in ("obs", "obs_next", "act"):
@@ -200,7 +223,9 @@ def test_large_observations_are_written_as_they_come(monkeypatch: pytest.MonkeyP
 
 def test_arrays_that_an_environment_changes_in_place_are_copied() -> None:
     """Tianshou's collector leaves obs_next equal to obs here."""
-    made = collected(RolloutCollector, policy_for("dict", "box"), lambda: make_envs(obs="dict", own_arrays=True), buffer, STEPS)
+    made = collected(
+        RolloutCollector, policy_for("dict", "box"), lambda: make_envs(obs="dict", own_arrays=True), buffer, STEPS
+    )
     sound = collected(RolloutCollector, policy_for("dict", "box"), lambda: make_envs(obs="dict"), buffer, STEPS)
     for name in ("obs", "obs_next"):
         np.testing.assert_array_equal(made.buffer._meta[name].place, sound.buffer._meta[name].place)
@@ -286,3 +311,27 @@ def test_memory_of_an_update_is_not_an_inference_tensor() -> None:
     assert not any(value.is_inference() for value in ours.buffer.policy.hidden_state.values())
 
 
+def test_what_was_collected_before_an_error_is_in_the_buffer() -> None:
+    class Failing(Unsteady):
+        def step(self, action: Any) -> Any:
+            if self._steps == 7:
+                raise RuntimeError("the simulator broke")
+            return super().step(action)
+
+    collectors = []
+    for kind in (Collector, RolloutCollector):
+        collector = kind(policy_for("box", "box")(), DummyVectorEnv([lambda: Failing(ends="never")] * 2), buffer())
+        collector.reset(gym_reset_kwargs={"seed": 3})
+        with pytest.raises(RuntimeError, match="the simulator broke"):
+            collector.collect(n_step=30)
+        collectors.append(collector)
+    assert len(collectors[1].buffer) == len(collectors[0].buffer) == 14
+    assert collectors[1].buffer.buffers[0]._ep_len == 7
+
+
+def test_a_buffer_of_its_own_may_be_overwritten() -> None:
+    """Nobody trains from it: it is what a test collector has."""
+    collector = RolloutCollector(policy_for("box", "box")(), make_envs())
+    collector.reset()
+    assert collector.collect(n_step=ENVS * 10_050).n_collected_steps == ENVS * 10_050
+    assert len(collector.buffer) == ENVS * 10_000

@@ -16,12 +16,11 @@ from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvNormObs
 from tianshou.utils.torch_utils import policy_within_training_step
 
-from trpo_ts.collectors import RolloutCollector, as_vector_env
+from trpo_ts.collectors import RolloutCollector, VectorEnvNormReward, as_vector_env
 from trpo_ts.policies import make_policy
 
 ENVS, STEPS = 3, 40
 MODES = list(AutoresetMode)
-FUNCTIONS = [lambda: Unsteady(obs="box")] * ENVS
 
 
 def functions(**settings: Any) -> Any:
@@ -82,7 +81,7 @@ def test_replaying_the_actions_gives_back_the_recording(kind: str, obs: str, end
     policy = make_policy(OBSERVATIONS[obs], ACTIONS["box"])
     collector = RolloutCollector(policy, KINDS[kind](obs=obs, ends=ends), VectorReplayBuffer(ENVS * 100, ENVS))
     # Tianshou gives each environment the one seed, gymnasium's vectors the seeds that follow it.
-    seeds = [5] * ENVS if isinstance(KINDS[kind], str) or kind in ("dummy", "subprocesses", "shared memory") else [5, 6, 7]
+    seeds = [5] * ENVS if kind in ("dummy", "subprocesses", "shared memory") else [5, 6, 7]
     collector.reset(gym_reset_kwargs={"seed": 5})
     with policy_within_training_step(policy):
         collector.collect(n_step=STEPS * ENVS)
@@ -162,7 +161,7 @@ def test_without_shared_memory_a_reset_at_the_next_step_is_refused() -> None:
 
 
 def test_other_vectors_are_refused() -> None:
-    with pytest.raises(ValueError, match="SyncVectorEnv or AsyncVectorEnv.* got CartPoleVectorEnv"):
+    with pytest.raises(ValueError, match=r"SyncVectorEnv or AsyncVectorEnv.* got CartPoleVectorEnv"):
         as_vector_env(gym.make_vec("CartPole-v1", 2, vectorization_mode="vector_entry_point"))
 
 
@@ -176,12 +175,17 @@ def make_pool(task: str, **options: Any) -> Any:
     ("task", "act"), [("CartPole-v1", "discrete"), ("Pendulum-v1", "box"), ("FrozenLake-v1", "discrete")]
 )
 @pytest.mark.parametrize("collect", [{"n_step": 120}, {"n_episode": 5}])
-def test_envpool_is_replayed(task: str, act: str, collect: dict[str, int], recwarn: pytest.WarningsRecorder) -> None:
+@pytest.mark.parametrize("double_buffered", [False, True])
+def test_envpool_is_replayed(
+    task: str, act: str, collect: dict[str, int], double_buffered: bool, recwarn: pytest.WarningsRecorder
+) -> None:
     pool = make_pool(task, max_episode_steps=30)
     spaces = pool.observation_space, pool.action_space
     torch.manual_seed(0)
     policy = make_policy(*spaces)
-    collector = RolloutCollector(policy, pool, VectorReplayBuffer(ENVS * 400, ENVS))
+    env = as_vector_env(pool, double_buffered=double_buffered)
+    assert len(env.groups) == 1 + double_buffered
+    collector = RolloutCollector(policy, env, VectorReplayBuffer(ENVS * 400, ENVS))
     collector.reset()
     recwarn.clear()
     with policy_within_training_step(policy):
@@ -190,21 +194,48 @@ def test_envpool_is_replayed(task: str, act: str, collect: dict[str, int], recwa
     assert not [w for w in recwarn if "n_step" not in str(w.message)]
     if "n_episode" in collect:
         assert collector.buffer.done.sum() == 10
-        return
-    fresh, parts = make_pool(task, max_episode_steps=30), collector.buffer.buffers
+    else:
+        assert_replayed_by_a_pool(collector.buffer, make_pool(task, max_episode_steps=30), policy)
+
+
+def assert_replayed_by_a_pool(buffer: VectorReplayBuffer, fresh: Any, policy: Any) -> None:
+    parts = buffer.buffers
     obs, _ = fresh.reset()
     for row in range(80):
         acts = np.stack([part.act[row] for part in parts])
         np.testing.assert_array_equal(np.stack([part.obs[row] for part in parts]), obs)
-        obs, rewards, terminated, truncated, _ = fresh.step(policy.map_action(acts))
+        obs, rewards, terminated, truncated, infos = fresh.step(policy.map_action(acts))
         np.testing.assert_array_equal(np.stack([part.obs_next[row] for part in parts]), obs)
         np.testing.assert_array_equal([part.rew[row] for part in parts], rewards.astype(float))
         np.testing.assert_array_equal([part.terminated[row] for part in parts], terminated)
         np.testing.assert_array_equal([part.truncated[row] for part in parts], truncated)
+        np.testing.assert_array_equal([part.info.env_id[row] for part in parts], infos["env_id"])
+        np.testing.assert_array_equal([part.info.elapsed_step[row] for part in parts], infos["elapsed_step"])
         done = np.flatnonzero(terminated | truncated)
         if done.size:
             obs = obs.copy()
             obs[done] = fresh.reset(done)[0]
+
+
+@pytest.mark.parametrize("wrap", [lambda env: env, VectorEnvNormObs, VectorEnvNormReward])
+def test_both_halves_of_a_double_buffered_pool_collect_the_same_each_time(wrap: Any) -> None:
+    def made() -> Any:
+        return wrap(as_vector_env(make_pool("Pendulum-v1", max_episode_steps=9), double_buffered=True))
+
+    policy = lambda: make_policy(made().observation_space[0], made().action_space[0])  # noqa: E731
+    buffer = lambda: VectorReplayBuffer(ENVS * 400, ENVS)  # noqa: E731
+    runs = [
+        collected(RolloutCollector, policy, made, buffer, [{"n_step": 60}, {"n_step": 33}, {"n_episode": 5}])
+        for _ in range(2)
+    ]
+    assert_equal(runs[0].buffer._meta, runs[1].buffer._meta)
+    assert [stats.n_collected_steps for stats in runs[0].stats][:2] == [60, 33]
+
+
+def test_one_environment_cannot_be_double_buffered() -> None:
+    pool = envpool.make_gymnasium("CartPole-v1", num_envs=1)
+    with pytest.raises(ValueError, match="at least 2 environments, got 1"):
+        as_vector_env(pool, double_buffered=True)
 
 
 def test_envpool_within_normalised_observations_is_tianshous() -> None:
@@ -232,7 +263,13 @@ def test_an_asynchronous_pool_is_refused() -> None:
         as_vector_env(make_pool("CartPole-v1", batch_size=2))
 
 
-def test_a_seed_for_envpools_reset_is_refused() -> None:
-    env = as_vector_env(make_pool("CartPole-v1"))
-    with pytest.raises(ValueError, match=r"takes no keywords, got \['seed'\]; give envpool.make_gymnasium the seed"):
-        env.reset(seed=3)
+def test_envpool_is_seeded_as_the_others_are() -> None:
+    env, fresh = as_vector_env(make_pool("CartPole-v1")), envpool.make_gymnasium("CartPole-v1", num_envs=ENVS, seed=9)
+    first, _ = env.reset(seed=9)
+    np.testing.assert_array_equal(first, fresh.reset()[0])
+    again, _ = env.reset(seed=[11, 9, 10])
+    np.testing.assert_array_equal(again[1:], first[:2])
+    with pytest.raises(ValueError, match="takes a seed of all of them, got one of some"):
+        env.reset([0], seed=3)
+    with pytest.raises(ValueError, match=r"got \['options'\]; give options to envpool.make_gymnasium"):
+        env.reset(options={})

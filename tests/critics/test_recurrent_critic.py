@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 from rollouts import Mlp, make_actor_policy, make_trpo, parameters_of, same, update
-from sequenced import WIDTH, Acting, acting, make_sequence_critic, make_sequence_policy, rollout_from, step_by_step
+from sequenced import (
+    WIDTH,
+    Acting,
+    Encoder,
+    acting,
+    make_sequence_critic,
+    make_sequence_policy,
+    rollout_from,
+    step_by_step,
+)
 from tianshou.data import Batch
 from torch import Tensor
 from torch.nn import functional as F
@@ -25,6 +34,8 @@ from trpo_ts.critics import (
     make_recurrent_critic,
 )
 from trpo_ts.critics.optimizer_fit import accumulate_gradient
+from trpo_ts.recurrent.cells import make_cell
+from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
 from trpo_ts.recurrent.sequences import SequencedObs
 from trpo_ts.rollout import Transitions
 from trpo_ts.state_values import values_of
@@ -258,3 +269,35 @@ def test_a_shared_trunk_is_the_policys() -> None:
     algorithm._fit_critic(rollout, None)
     assert same(before, policy)
     assert not same(head, critic.head)
+
+
+# Encoders that work in place
+
+
+class InPlace(Encoder):
+    """Scales its observations in their own memory, or in memory of its own."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+
+    def forward(self, obs: Any, state: Any = None, info: Any = None) -> Any:
+        return super().forward(np.multiply(obs, 0.5, out=obs if self.in_place else None, dtype=obs.dtype))
+
+
+@pytest.mark.parametrize("fit", FITS, ids=repr)
+def test_an_encoder_that_works_in_place_changes_no_later_pass(fit: Any) -> None:
+    """A slice of the observations would be a view, and each pass would halve it again."""
+    actor = plain_acting()
+    actor.collect(20)
+    ends = []
+    for in_place in (False, True):
+        torch.manual_seed(0)
+        critic = RecurrentCritic(RecurrentTrunk(InPlace(in_place), make_cell("gru", 4, WIDTH)), Mlp((WIDTH, 4, 1)))
+        algorithm = make_trpo(copy.deepcopy(actor.policy), critic.double(), critic_fit=fit)
+        buffer = copy.deepcopy(actor.buffer)
+        before = buffer.obs.copy()
+        update(algorithm, buffer)
+        np.testing.assert_array_equal(buffer.obs, before)
+        ends.append(parameters_of(algorithm))
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))

@@ -108,7 +108,7 @@ def update(algorithm: TRPO, buffer: VectorReplayBuffer, **arguments: Any) -> TRP
 
 
 def divergence(before: Distribution, after: Distribution) -> float:
-    return float(kl_divergence(before, after).mean())
+    return float(kl_divergence(before, after).mean().detach())
 
 
 def update_and_measure(algorithm: TRPO, obs: np.ndarray) -> tuple[TRPOTrainingStats, float]:

@@ -93,3 +93,22 @@ def test_an_actor_is_looked_at_once() -> None:
         assert actor.calls_with_state <= 1
     assert actor.calls_with_state == 0
     assert isinstance(algorithm._check_memory, MemoryCheck)
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, None])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_the_check_takes_no_more_rows_than_a_micro_batch(size: int | None, weight: float) -> None:
+    algorithm, buffer = learner(KINDS["features"] if not weight else KINDS["a dict"], weight)
+    algorithm.micro_batch_size = size
+    seen: list[int] = []
+    algorithm.policy.actor.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    batch, indices = buffer.sample(0)
+    transitions = algorithm._transitions(batch, buffer, indices)
+    check = MemoryCheck()
+    if weight:
+        with pytest.raises(ValueError, match="keeps a state"):
+            check(algorithm.policy, transitions, batch.policy.hidden_state, size)
+    else:
+        check(algorithm.policy, transitions, batch.policy.hidden_state, size)
+    assert max(seen) == (size or 32)
+    assert sum(seen) == 64 or weight

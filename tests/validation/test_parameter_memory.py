@@ -79,13 +79,13 @@ def test_buffers_of_the_policy_count_too():
     policy, critic = nn.BatchNorm1d(3), nn.Linear(3, 1, bias=False)
     critic.weight.data = policy.running_mean[None]
     with pytest.raises(ValueError, match="got weight in the same memory"):
-        check_separate(policy, critic, [critic.weight])
+        check_separate([*policy.parameters(), *policy.buffers()], critic, [critic.weight])
     assert torch.equal(policy.running_mean, torch.zeros(3))
 
 
 def test_empty_parameters_share_nothing():
     policy, critic = nn.Linear(0, 2, bias=False), nn.Linear(0, 2, bias=False)
-    assert check_separate(policy, critic, list(critic.parameters())) is None
+    assert check_separate(policy.parameters(), critic, list(critic.parameters())) is None
 
 
 class Aliased(Actor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from bandit import (
+    ENVS,
+    STEPS,
     Actor,
     Critic,
+    acted,
     as_float,
     assert_same,
     everything,
@@ -21,8 +25,11 @@ from bandit import (
     update,
     update_and_measure,
 )
+from gymnasium.spaces import Discrete
 from once_differentiable import OnceDifferentiable
+from tianshou.data import Batch, VectorReplayBuffer
 from torch import Tensor, nn
+from torch.distributions import Categorical
 from torch.utils.checkpoint import checkpoint
 
 from trpo_ts import TRPO
@@ -35,12 +42,13 @@ def refused(algorithm: TRPO, words: str, *, shuffles: bool = False) -> None:
     """Assert that an update is refused, changes nothing, and draws no numbers but for a critic's fit that shuffles."""
     buffer = rollout(algorithm.policy, observations())
     before = everything(algorithm)
-    generators = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    generators, pythons = (torch.get_rng_state(), np.random.get_state()), random.getstate()  # noqa: NPY002
     with pytest.raises(ValueError, match=words):
         update(algorithm, buffer)
     assert_same(everything(algorithm), before)
     assert shuffles or torch.equal(torch.get_rng_state(), generators[0])
     assert np.array_equal(np.random.get_state()[1], generators[1][1])  # noqa: NPY002
+    assert random.getstate() == pythons
 
 
 class Counting(Actor):
@@ -60,6 +68,7 @@ NO_FUNCTIONS: dict[str, Callable[[], nn.Module]] = {
     "dropout that is always on": lambda: Actor(lambda obs: F.dropout(as_float(obs), 0.5, training=True)),
     "noise of torch": lambda: Actor(lambda obs: as_float(obs) + torch.randn(len(obs), 2)),
     "noise of NumPy": lambda: Actor(lambda obs: as_float(obs + np.random.normal(size=obs.shape))),  # noqa: NPY002
+    "noise of Python": lambda: Actor(lambda obs: as_float(obs) + random.random()),
     "a count": Counting,
 }
 
@@ -70,13 +79,24 @@ def test_a_policy_that_gives_two_results_is_refused(name: str):
 
 
 def test_random_numbers_that_change_nothing_are_put_back():
-    algorithm = make_algorithm(Actor(lambda obs: (torch.rand(3), np.random.rand(), as_float(obs))[2]))  # noqa: NPY002
+    draw: Any = lambda obs: (torch.rand(3), np.random.rand(), random.random(), as_float(obs))[3]  # noqa: E731, NPY002
+    algorithm = make_algorithm(Actor(draw))
     buffer = rollout(algorithm.policy, observations())
-    generators = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    generators, pythons = (torch.get_rng_state(), np.random.get_state()), random.getstate()  # noqa: NPY002
     assert update(algorithm, buffer).accepted
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert np.array_equal(np.random.get_state()[1], generators[1][1])  # noqa: NPY002
     assert np.random.get_state()[2] == generators[1][2]  # noqa: NPY002
+    assert random.getstate() == pythons
+
+
+def test_draws_from_pythons_generator_alone_are_put_back_too():
+    algorithm = make_algorithm(Actor(lambda obs: (random.random(), as_float(obs))[1]))
+    buffer = rollout(algorithm.policy, observations())
+    pythons = random.getstate()
+    assert update(algorithm, buffer).accepted
+    assert update(algorithm, buffer) is not None
+    assert random.getstate() == pythons
 
 
 class Cached(Actor):
@@ -203,3 +223,53 @@ def test_what_is_no_distribution_is_named():
     algorithm.policy.dist_fn = lambda loc_scale: loc_scale[0]
     with pytest.raises(ValueError, match=r"policy must return a torch\.distributions\.Distribution, got Tensor"):
         update(algorithm, buffer)
+
+
+class Noisy(Actor):
+    """Draws noise for its logits; some rows allow a single action."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 3))
+
+    def forward(self, obs: Any, state: Any = None, info: Any = None) -> Any:
+        logits = self.net(as_float(obs))
+        logits = logits + torch.randn_like(logits)
+        single = as_float(obs)[:, :1] > 0.5
+        masked = torch.where(single & (torch.arange(3) > 0), -torch.inf, logits)
+        return masked, state
+
+
+@pytest.mark.parametrize("size", [None, 1, 5])
+def test_first_rows_that_allow_one_action_do_not_hide_random_numbers(size: int | None):
+    """Their probability is 1 whatever is drawn."""
+    obs = observations()
+    obs[:, :4, 0], obs[:, 4:, 0] = 1.0, 0.0  # the buffer holds environment after environment
+    algorithm = make_algorithm(Noisy(), dist_fn=lambda logits: Categorical(logits=logits), micro_batch_size=size)
+    algorithm.policy.action_space = Discrete(3)
+    buffer = VectorReplayBuffer(STEPS * ENVS, ENVS)
+    for t in range(STEPS):
+        act = acted(algorithm.policy, obs[t]).sample().numpy()
+        ends = np.zeros(ENVS, bool)
+        step = {"rew": act.astype(float), "terminated": ends, "truncated": ends, "done": ends, "info": Batch()}
+        buffer.add(Batch(obs=obs[t], act=act, obs_next=obs[t + 1], **step), buffer_ids=np.arange(ENVS))
+    with pytest.raises(ValueError, match="policy must be a function of its parameters and observations"):
+        update(algorithm, buffer)
+
+
+class MovingFit:
+    """Moves a parameter of the policy."""
+
+    def __init__(self, policy: nn.Module) -> None:
+        self.policy = policy
+
+    def fit(self, task: Any) -> list[float]:
+        with torch.no_grad():
+            self.policy.actor.log_std.add_(0.1)
+        return [0.0]
+
+
+def test_a_fit_that_moves_parameters_of_the_policy_is_refused():
+    algorithm = make_algorithm()
+    algorithm.critic_fit = MovingFit(algorithm.policy)
+    refused(algorithm, "critic's fit must not move the policy, got other parameters of the policy after it")

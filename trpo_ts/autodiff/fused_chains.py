@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from trpo_ts.autodiff.chains import ChainPass, Link, links_of
+from trpo_ts.autodiff.module_tree import modules_of
 from trpo_ts.autodiff.watched_modules import EqualForward, has_forward_of
 
 __all__ = ["fused_chains", "linear_in_cotangents", "observed_chains"]
@@ -30,7 +31,7 @@ _replacing = threading.Lock()
 
 @contextmanager
 def fused_chains(*networks: nn.Module) -> Iterator[None]:
-    """Evaluate each ``nn.Sequential`` of linear layers and activations in the networks as one operation meanwhile.
+    """Evaluate each ``nn.Sequential`` of linear layers and activations in the networks as one operation.
 
     This replaces ``forward`` on those instances, and removes it at the end. The outputs are equal up to rounding and
     differentiable to any order. Unchanged are other layers, subclasses, layers with hooks or with a ``forward`` of
@@ -39,14 +40,13 @@ def fused_chains(*networks: nn.Module) -> Iterator[None]:
     """
     replaced: list[nn.Sequential] = []
     with _replacing:
-        for network in networks:
-            for module in network.modules():
-                if type(module) is not nn.Sequential or not has_forward_of(nn.Sequential, module):
-                    continue
-                links = links_of(module)
-                if links is not None:
-                    module.forward = EqualForward(_forward, module, links)  # type: ignore[method-assign]
-                    replaced.append(module)
+        for module in modules_of(*networks):
+            if type(module) is not nn.Sequential or not has_forward_of(nn.Sequential, module):
+                continue
+            links = links_of(module)
+            if links is not None:
+                module.forward = EqualForward(_forward, module, links)  # type: ignore[method-assign]
+                replaced.append(module)
     try:
         yield
     finally:
@@ -66,7 +66,7 @@ def observed_chains(observer: Callable[[ChainPass, Tensor], None]) -> Iterator[N
 
 @contextmanager
 def linear_in_cotangents() -> Iterator[None]:
-    r"""Promise that :math:`J^\top u` is only differentiated with respect to :math:`u` meanwhile."""
+    r"""Promise that :math:`J^\top u` is only differentiated with respect to :math:`u` inside the context."""
     token = _only_cotangents.set(True)
     try:
         yield

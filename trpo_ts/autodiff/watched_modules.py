@@ -11,6 +11,8 @@ from typing import Any
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+from trpo_ts.autodiff.module_tree import modules_of
+
 __all__ = ["EqualForward", "computes_as", "has_forward_of", "is_self_contained", "is_watched"]
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -33,9 +35,9 @@ def is_self_contained(module: nn.Module, packages: tuple[str, ...]) -> bool:
     :param module: the module.
     :param packages: the packages whose classes do so.
     """
-    return all(
-        type(part).__module__.partition(".")[0] in packages and not is_watched(part) for part in module.modules()
-    )
+    parts = modules_of(module)
+    known = all(kind.__module__.partition(".")[0] in packages for kind in set(map(type, parts)))
+    return known and not any(map(is_watched, parts))
 
 
 def _globally_watched() -> bool:

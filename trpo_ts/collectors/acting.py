@@ -19,7 +19,6 @@ from tianshou.algorithm.algorithm_base import Policy
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch, to_numpy
 from tianshou.data.collector import get_stddev_from_dist
-from torch import Tensor
 
 from trpo_ts.autodiff.watched_modules import is_watched
 from trpo_ts.collectors.infos import Infos
@@ -63,15 +62,16 @@ def acting_of(policy: Policy, *, exploration_noise: bool) -> Acting:
     :param policy: the policy.
     :param exploration_noise: whether the policy's noise is added to its actions.
     """
-    plain = (
+    if (
         isinstance(policy, ProbabilisticActorPolicy)
         and original(policy) is policy
         and type(policy).forward is ProbabilisticActorPolicy.forward
         and "forward" not in vars(policy)
         and not is_watched(policy)
         and not exploration_noise
-    )
-    return _ByActor(policy) if plain else _ByForward(policy, exploration_noise)
+    ):
+        return _ByActor(policy)
+    return _ByForward(policy, exploration_noise)
 
 
 class _ByActor:
@@ -143,7 +143,7 @@ def _check_finite(act: np.ndarray) -> None:
 
     :raises ValueError: when one is not.
     """
-    if act.dtype.kind == "f" and not math.isfinite(act.sum()) and not np.isfinite(act).all():
+    if act.dtype.kind == "f" and not math.isfinite(np.add.reduce(act, axis=None)) and not np.isfinite(act).all():
         row = int(np.flatnonzero(~np.isfinite(act).reshape(len(act), -1).all(axis=1))[0])
         raise ValueError(
             f"policy must give finite actions, got {act[row].tolist()} in environment row {row}; look for NaN in its "

@@ -9,7 +9,7 @@ import torch
 from tianshou.data import Batch
 from torch import Tensor
 
-__all__ = ["hidden_rows", "with_new_memory"]
+__all__ = ["hidden_rows", "joined_states", "with_new_memory"]
 
 
 def hidden_rows(state: Any, rows: np.ndarray) -> Any:
@@ -34,3 +34,12 @@ def with_new_memory(state: Any, rows: np.ndarray) -> Any:
     state = np.array(state)
     state[rows] = None if state.dtype == object else 0
     return state
+
+
+def joined_states(states: list[Any]) -> Any:
+    """Return the states of several groups of environments, one after another; None without memory."""
+    if len(states) == 1 or states[0] is None:
+        return states[0]
+    if isinstance(states[0], Batch):
+        return Batch.cat(states)
+    return torch.cat(states) if isinstance(states[0], Tensor) else np.concatenate(states)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from tianshou.data import Batch
 
-__all__ = ["ColumnInfos", "Infos", "RowInfos", "infos_of", "joined_infos"]
+__all__ = ["ColumnInfos", "Infos", "RowInfos", "concatenated_infos", "infos_of", "joined_infos"]
 
 
 class Infos(Protocol):
@@ -84,7 +84,7 @@ class ColumnInfos:
     """
 
     def __init__(self, columns: dict[str, Any], count: int) -> None:
-        self.columns, self._count = columns, count
+        self.columns, self.count = columns, count
 
     def with_rows(self, where: np.ndarray, other: Infos) -> Infos:
         """Return these with those of some rows replaced."""
@@ -95,21 +95,21 @@ class ColumnInfos:
                 mine[where] = its
                 return mine
 
-            return ColumnInfos(_by_column(replaced, self.columns, other.columns), self._count)
+            return ColumnInfos(_by_column(replaced, self.columns, other.columns), self.count)
         return RowInfos(self.as_dictionaries()).with_rows(where, other)
 
     def with_key(self, key: str, values: np.ndarray) -> ColumnInfos:
         """Return these with a further number in each row."""
-        return ColumnInfos({**self.columns, key: values}, self._count)
+        return ColumnInfos({**self.columns, key: values}, self.count)
 
     def __getitem__(self, rows: np.ndarray) -> ColumnInfos:
         """Return those of some rows."""
-        return ColumnInfos(_by_column(lambda column: column[rows], self.columns), len(np.arange(self._count)[rows]))
+        return ColumnInfos(_by_column(lambda column: column[rows], self.columns), len(np.arange(self.count)[rows]))
 
     def as_dictionaries(self) -> np.ndarray:
         """Return one dictionary for each row."""
-        rows = np.empty(self._count, dtype=object)
-        rows[:] = [_by_column(lambda column, i=i: column[i], self.columns) for i in range(self._count)]
+        rows = np.empty(self.count, dtype=object)
+        rows[:] = [_by_column(lambda column, i=i: column[i], self.columns) for i in range(self.count)]
         return rows
 
     def as_batch(self) -> Batch:
@@ -126,17 +126,28 @@ def infos_of(value: Any, count: int) -> Infos:
 
 def joined_infos(steps: Sequence[Infos]) -> Batch:
     """Return the infos of several steps, one after another, as a buffer takes them."""
-    columns = [step.columns for step in steps if isinstance(step, ColumnInfos)]
-    if len(columns) == len(steps) and all(_same_keys(columns[0], other) for other in columns[1:]):
-        return _batch_of(_by_column(lambda *parts: np.concatenate(parts), *columns))
-    return _stacked([info for step in steps for info in step.as_dictionaries()])
+    return concatenated_infos(steps).as_batch()
+
+
+def concatenated_infos(parts: Sequence[Infos]) -> Infos:
+    """Return the infos of several groups of environments, or of several steps, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = [part.columns for part in parts if isinstance(part, ColumnInfos)]
+    if len(columns) == len(parts) and all(_same_keys(columns[0], other) for other in columns[1:]):
+        count = sum(part.count for part in parts if isinstance(part, ColumnInfos))
+        return ColumnInfos(_by_column(lambda *arrays: np.concatenate(arrays), *columns), count)
+    return RowInfos(np.concatenate([part.as_dictionaries() for part in parts]))
 
 
 def _snapshot(info: dict[str, Any]) -> dict[str, Any]:
     """Return a copy that the environment cannot change."""
+    if _FIXED.issuperset(map(type, info.values())):
+        return info.copy()
     return {key: copy.deepcopy(value) if isinstance(value, _CHANGEABLE) else value for key, value in info.items()}
 
 
+_FIXED = frozenset({bool, int, float, str, type(None), np.bool_, np.int64, np.float32, np.float64})
 _CHANGEABLE = (np.ndarray, dict, list, set)
 
 
@@ -145,16 +156,25 @@ def _stacked(rows: list[dict[str, Any]]) -> Batch:
     first = next((row for row in rows if row), None)
     if first is None:
         return Batch()
-    if set(map(tuple, rows)) != {tuple(first)}:
-        return _stacked_by_tianshou(rows, first)
+    columns = _simple_columns(rows, first)
+    return _stacked_by_tianshou(rows, first) if columns is None else _batch_of(columns)
+
+
+def _simple_columns(rows: list[dict[str, Any]], first: dict[str, Any]) -> dict[str, Any] | None:
+    """Return dictionaries by key where all have the same keys, and numbers of one kind each; else None."""
+    if set(map(len, rows)) != {len(first)}:
+        return None
     columns: dict[str, Any] = {}
     for key in first:
-        values = list(map(itemgetter(key), rows))
+        try:
+            values = list(map(itemgetter(key), rows))
+        except KeyError:
+            return None
         kinds = set(map(type, values))
         if len(kinds) > 1 or not issubclass(kinds.pop(), _SIMPLE):
-            return _stacked_by_tianshou(rows, first)
+            return None
         columns[key] = np.array(values)
-    return _batch_of(columns)
+    return columns
 
 
 _SIMPLE = (bool, int, float, np.bool_, np.number)
@@ -166,7 +186,7 @@ def _stacked_by_tianshou(rows: list[dict[str, Any]], first: dict[str, Any]) -> B
     empty = np.array([not row for row in rows])
     if empty.any():
         array[empty] = first  # Batch drops rows without keys, so they get keys first and zeros then
-    batch = Batch(info=array).info
+    batch: Batch = Batch(info=array).info
     if empty.any():
         batch[empty] = {}
     return batch

@@ -16,12 +16,15 @@ from tianshou.data.types import RolloutBatchProtocol
 
 from trpo_ts.collectors.episodes import RunningEpisodes
 from trpo_ts.collectors.infos import Infos, joined_infos
-from trpo_ts.collectors.observations import joined_observations, size_of
+from trpo_ts.collectors.observation_rows import joined_observations, size_of
 
 __all__ = ["Recording", "parts_of"]
 
 _MOST_BYTES = 2**26
 """Of observations that are kept beside the buffer; those of images would need much memory twice."""
+
+_MOST_STEPS = 4096
+"""That are kept, since each of them is a dozen objects."""
 
 
 @dataclass
@@ -44,7 +47,8 @@ class Recording:
         :param envs: their numbers, shape ``(R,)``.
         :param infos: what they said.
         :param policy: what the policy wants to be kept, such as its hidden state; None for nothing.
-        :param columns: ``obs``, ``act``, ``rew``, ``terminated``, ``truncated``, ``done``, ``obs_next``, ``R`` rows each.
+        :param columns: ``obs``, ``act``, ``rew``, ``terminated``, ``truncated``, ``done`` and ``obs_next``, each of
+            ``R`` rows.
         """
         self._envs.append(envs)
         self._infos.append(infos)
@@ -57,7 +61,7 @@ class Recording:
     @property
     def is_large(self) -> bool:
         """Whether so much is kept that it should be written."""
-        return self._bytes > _MOST_BYTES
+        return self._bytes > _MOST_BYTES or len(self._envs) >= _MOST_STEPS
 
     def write(self, episodes: RunningEpisodes) -> None:
         """Write all steps into the buffer, which then is as if Tianshou had added them one by one.

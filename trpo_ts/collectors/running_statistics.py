@@ -1,9 +1,9 @@
-"""Tianshou's running mean and variance, updated with the same operations in a third of the time.
+r"""Tianshou's running mean and variance, updated with the same operations in a third of the time.
 
 The parallel algorithm of Chan, Golub and LeVeque (1979): with a batch of ``n`` rows, mean :math:`m_b` and variance
-:math:`v_b` after ``N`` rows, :math:`\\delta = m_b - m`,
+:math:`v_b` after ``N`` rows, :math:`\delta = m_b - m`,
 
-.. math:: m' = m + \\delta \\frac{n}{N + n}, \\qquad v' = \\frac{v N + v_b n + \\delta^2 N n / (N + n)}{N + n}.
+.. math:: m' = m + \delta \frac{n}{N + n}, \qquad v' = \frac{v N + v_b n + \delta^2 N n / (N + n)}{N + n}.
 
 All results equal those of :class:`tianshou.utils.RunningMeanStd` bit for bit.
 """

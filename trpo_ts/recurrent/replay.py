@@ -7,6 +7,7 @@ import torch
 from tianshou.data import Batch
 from torch import nn
 
+from trpo_ts.autodiff.module_tree import modules_of
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk
 from trpo_ts.recurrent.sequences import Sequences, starts_after
 
@@ -21,7 +22,7 @@ def policy_sequences(policy: nn.Module, recorded: Batch, ends: np.ndarray) -> Se
     :param ends: whether a row is the last of an episode, or of what the rollout holds of it, shape ``(N,)``.
     :raises ValueError: when the buffer does not hold the policy's states, one before and one after each row.
     """
-    trunk = next((module for module in policy.modules() if isinstance(module, RecurrentTrunk)), None)
+    trunk = next((module for module in modules_of(policy) if isinstance(module, RecurrentTrunk)), None)
     if trunk is None:
         return None
     state = recorded.get("hidden_state")

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trpo_ts.autodiff.module_tree import modules_of
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import Rows
+from trpo_ts.concurrent_updates import updated_alone
 from trpo_ts.kfac.settings import KFAC
-from trpo_ts.runtime import evaluation_mode, update_context
+from trpo_ts.network_snapshot import NetworkSnapshot
+from trpo_ts.runtime import callers_autocast, evaluation_mode, preserved_generators, update_context
 from trpo_ts.solver.problem import PolicyProblem
 from trpo_ts.solver.trust_region import PolicyStep, SolverSettings, natural_gradient, trust_region_step
+from trpo_ts.validation.autocast_check import check_autocast
 from trpo_ts.validation.parameter_values import check_instance, check_integer, check_real
-from trpo_ts.validation.policy_function_checks import check_actions_possible, check_distribution
+from trpo_ts.validation.policy_function_checks import (
+    acting_as_promised,
+    check_actions_possible,
+    check_distribution,
+)
+from trpo_ts.validation.requires_grad_checks import constant_requires_grad
 
 __all__ = ["trust_region_update"]
 
@@ -73,10 +83,11 @@ def trust_region_update(
     :param preconditioner: ``KFAC()``, or None for plain conjugate gradient; then set ``cg_tolerance=0`` too.
     :param micro_batch_size: rows per pass, >= 1, None for all at once. Bounds memory; the result is the same up to
         rounding, and each product repeats the forward pass.
-    :return: the step: ``accepted``, ``outcome`` with its ``advice``, ``kl``, ``improvement``, ``step_size``,
-        ``backtracks`` and the search ``direction``.
+    :return: the step: ``accepted``, ``outcome`` with its ``advice``, ``kl``, ``improvement``, ``step_size`` (the
+        accepted factor on the search direction), ``backtracks`` and the search ``direction``.
     :raises ValueError: for a value outside its range, numbers that are not finite, shapes that do not match, or a
-        distribution that is not usable, before anything is changed.
+        distribution that is not usable, before anything is changed; for a parameter whose memory something else reads.
+        Whatever is raised, the module's parameters and buffers are what they were.
     """
     check_instance("module", module, nn.Module, "it maps observations to a torch distribution")
     check_real("max_kl", max_kl, 0.0, low_open=True)
@@ -86,23 +97,46 @@ def trust_region_update(
     if micro_batch_size is not None:
         check_integer("micro_batch_size", micro_batch_size, 1)
     _check_data(obs, act, adv)
-    with update_context(module), evaluation_mode(module):
-        policy = RowFunction(
+    with _undone_on_error(module), update_context(module), evaluation_mode(module), preserved_generators():
+        policy_function = RowFunction(
             module,
             lambda rows: (_rows_of(obs, rows),),
             len(adv),
             micro_batch_size=micro_batch_size,
             record_layers=preconditioner is not None and preconditioner.shares_pass(len(adv)),
         )
-        check_distribution(policy, act)
-        check_actions_possible(policy, act)
-        problem, start = PolicyProblem.of_rollout(policy, act=act, adv=adv.to(policy.parameters.dtype))
+        check_real("cg_damping", cg_damping, 0.0, torch.finfo(policy_function.parameters.dtype).max)
+        _check_policy(module, policy_function, act)
+        problem, start = PolicyProblem.of_rollout(
+            policy_function, act=act, adv=adv.to(policy_function.parameters.dtype)
+        )
         direction = natural_gradient(problem, problem.linearise(start), solver)  # (F + cI) x = g
         step = trust_region_step(
             problem, start, direction, max_kl=max_kl, backtrack_coeff=backtrack_coeff, max_backtracks=max_backtracks
         )
-        policy.parameters.write(step.end.theta)
+        with acting_as_promised(policy_function, act, step.end.theta):
+            policy_function.parameters.write(step.end.theta)
         return step
+
+
+@contextmanager
+def _undone_on_error(module: nn.Module) -> Iterator[None]:
+    modules = modules_of(module)
+    with updated_alone(module, modules):
+        before = NetworkSnapshot(modules)
+        try:
+            yield
+        except BaseException:
+            before.restore()
+            raise
+
+
+def _check_policy(module: nn.Module, policy: RowFunction, act: Tensor) -> None:
+    with constant_requires_grad("module", module):
+        check_distribution(policy, act)
+    if callers_autocast():
+        check_autocast(policy, act)
+    check_actions_possible(policy, act)
 
 
 def _solver(iterations: int, damping: float, tolerance: float, preconditioner: KFAC | None) -> SolverSettings:
@@ -121,7 +155,8 @@ def _rows_of(obs: Any, rows: Rows) -> Any:
         return {key: _rows_of(item, rows) for key, item in obs.items()}
     if isinstance(obs, list | tuple):
         return type(obs)(_rows_of(item, rows) for item in obs)
-    return obs[rows]
+    # Indices make a copy, slices a view: a module that works in place would change what later passes see.
+    return obs[rows].clone() if isinstance(rows, slice) else obs[rows]
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -31,17 +31,24 @@ class MemoryCheck:
     def __init__(self) -> None:
         self._checked: nn.Module | None = None
 
-    def __call__(self, policy: ProbabilisticActorPolicy, transitions: Transitions, state: Any) -> None:
+    def __call__(
+        self,
+        policy: ProbabilisticActorPolicy,
+        transitions: Transitions,
+        state: Any,
+        micro_batch_size: int | None = None,
+    ) -> None:
         """Check a policy on a rollout.
 
         :param policy: the policy.
         :param transitions: the rollout.
         :param state: the states that the policy returned, row by row; None where it returned none.
+        :param micro_batch_size: the most rows in one pass; None for as many as are looked at.
         :raises ValueError: when its actions depend on the state.
         """
         if transitions.sequences is not None or self._checked is policy.actor or not _holds_numbers(state):
             return
-        if _reads(policy, transitions, state):
+        if _reads(policy, transitions, state, micro_batch_size or _ROWS):
             raise ValueError(
                 "policy must be without memory or one of trpo_ts.policies.make_recurrent_policy, got a "
                 f"{type(policy.actor).__name__} that keeps a state on which its actions depend: an update cannot tell "
@@ -57,21 +64,23 @@ def _holds_numbers(state: Any) -> bool:
     return state is not None
 
 
-def _reads(policy: ProbabilisticActorPolicy, transitions: Transitions, state: Any) -> bool:
+def _reads(policy: ProbabilisticActorPolicy, transitions: Transitions, state: Any, most: int) -> bool:
     """Whether the probabilities of some of the actions are others with the states than without."""
     act = transitions.act
-    rows = evenly_spaced(min(_ROWS, len(act)), len(act), act.device)
     parameter = next(policy.parameters())
-    given = as_tensors(rows_of(state, rows), parameter.device, parameter.dtype)
     distribution = ActionDistribution(policy)
 
-    def logp(state: Any) -> Tensor:
+    def logp(rows: Tensor, state: Any) -> Tensor:
         obs, info, _ = transitions.policy_inputs(rows)  # each pass gets its own copy
         return cast(Tensor, distribution(obs, info, state).log_prob(act[rows]))
 
     with torch.no_grad(), evaluation_mode(policy), preserved_generators():
-        without = logp(None)
-        try:
-            return not torch.equal(logp(given).nan_to_num(), without.nan_to_num())
-        except Exception:  # it looked into the state, and found something else than what it returned for these rows
-            return True
+        for rows in evenly_spaced(min(_ROWS, len(act)), len(act), act.device).split(most):
+            without = logp(rows, None)
+            given = as_tensors(rows_of(state, rows), parameter.device, parameter.dtype)
+            try:
+                if not torch.equal(logp(rows, given).nan_to_num(), without.nan_to_num()):
+                    return True
+            except Exception:  # it looked into the state, and found something else than it returned for these rows
+                return True
+    return False

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 __all__ = ["check_separate"]
 
 
-def check_separate(policy: nn.Module, critic: nn.Module, fitted: Iterable[Tensor]) -> None:
+def check_separate(policys: Iterable[Tensor], critic: nn.Module, fitted: Iterable[Tensor]) -> None:
     """Check that no parameter that the critic's fit moves shares memory with the policy.
 
-    :param policy: the policy.
+    :param policys: the policy's parameters and buffers.
     :param critic: the critic, for the names of its parameters.
     :param fitted: the parameters that the critic's fit moves.
     :raises ValueError: naming the parameter and the fix.
     """
-    used = {_memory(tensor) for tensor in (*policy.parameters(), *policy.buffers())} - {0}
+    used = set(map(_memory, policys)) - {0}
     for parameter in fitted:
         if _memory(parameter) in used:
             name = next((name for name, p in critic.named_parameters() if p is parameter), "a parameter")

@@ -9,14 +9,16 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from torch import Tensor
 
 from trpo_ts.autodiff.row_function import RowFunction
-from trpo_ts.runtime import evaluation_mode, preserved_generators
+from trpo_ts.runtime import callers_autocast, evaluation_mode, preserved_generators
 from trpo_ts.solver.surrogate import entropy_terms
+from trpo_ts.validation.autocast_check import check_autocast
 from trpo_ts.validation.distribution_checks import is_discrete
 from trpo_ts.validation.policy_function_checks import (
     check_actions_possible,
     check_distribution,
     draws_random_numbers,
 )
+from trpo_ts.validation.requires_grad_checks import constant_requires_grad
 
 __all__ = ["PolicyCheck"]
 
@@ -24,7 +26,8 @@ __all__ = ["PolicyCheck"]
 class PolicyCheck:
     """Checks that a policy's distributions are such as an update can use.
 
-    The kind of distribution is checked once for a policy; whether it admits the actions, in every rollout.
+    The kind of distribution is checked once for a policy; whether it admits the actions, in every rollout; whether the
+    caller's autocast changes it, in every update within one.
     """
 
     def __init__(self) -> None:
@@ -51,12 +54,13 @@ class PolicyCheck:
         :raises ValueError: naming what cannot be used, and the fix.
         """
         checked = (policy.actor, policy.dist_fn, tuple(act.shape[1:]), ent_coef)
-        if self._checked == checked and not self._discrete:
+        if self._checked == checked and not self._discrete and not callers_autocast():
             return
         function = function_of()
         with evaluation_mode(policy), preserved_generators():
             if self._checked != checked:
-                distribution = check_distribution(function, act)
+                with constant_requires_grad("policy", policy):
+                    distribution = check_distribution(function, act)
                 if ent_coef and entropy_terms(distribution) is None:
                     raise ValueError(
                         f"ent_coef must be 0 for a {type(distribution).__name__}, got {ent_coef}: "
@@ -65,5 +69,7 @@ class PolicyCheck:
                 self._discrete = is_discrete(distribution)
                 self.draws = draws_random_numbers(function)
                 self._checked = checked
+            if callers_autocast():
+                check_autocast(function, act)
             if self._discrete:
                 check_actions_possible(function, act)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import cast
 
@@ -23,8 +23,17 @@ from trpo_ts.validation.distribution_checks import (
     check_terms,
     is_discrete,
 )
+from trpo_ts.validation.rounding import differ
+from trpo_ts.validation.row_independence import check_rows_are_independent
 
-__all__ = ["check_actions_possible", "check_distribution", "draws_random_numbers", "unmoved_policy", "written_policy"]
+__all__ = [
+    "acting_as_promised",
+    "check_actions_possible",
+    "check_distribution",
+    "draws_random_numbers",
+    "log_probs",
+    "spaced_rows",
+]
 
 _ROWS = 32
 """The rows of a check that is made once for a policy."""
@@ -42,8 +51,8 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
     :param policy: maps parameters and rows to action distributions.
     :param act: the actions of all rows, shape ``(N, ...)``.
     :raises ValueError: for what is no distribution, one that is not joint over whole actions or has no KL divergence,
-        log-probabilities, divergences or entropies that are not one for each row, or a parameter that is reached other
-        than as an attribute of its module; with the fix.
+        log-probabilities, divergences or entropies that are not one for each row, a parameter that is reached other
+        than as an attribute of its module, or a distribution that depends on other rows; with the fix.
     """
     theta = policy.parameters.read()
     rows = _first_rows(policy, _ROWS)
@@ -60,13 +69,30 @@ def check_distribution(policy: RowFunction, act: Tensor) -> Distribution:
         moved = theta + _LITTLE * (1.0 + theta.abs())
         check_divergence(distribution, cast(Distribution, policy(moved, rows)))
     _check_differentiable(policy, theta, rows, act)
-    _check_function(policy, theta, rows, act)
+    _check_function(policy, theta, act)
+    check_rows_are_independent(policy, act)
     return distribution
 
 
 def _first_rows(policy: RowFunction, count: int) -> slice:
     """Return at most ``count`` rows, no more than a pass may hold."""
     return slice(0, min(count, policy.count, policy.micro_batch_size or count))
+
+
+def spaced_rows(policy: RowFunction, count: int) -> list[slice]:
+    """Return at most ``count`` evenly spaced rows, in passes that hold no more than a pass may.
+
+    The first rows alone may tell nothing: where their masks allow a single action, its probability is always 1.
+    """
+    step = -(-policy.count // count)
+    length = step * (policy.micro_batch_size or count)
+    return [slice(begin, min(begin + length, policy.count), step) for begin in range(0, policy.count, length)]
+
+
+def log_probs(distributions: Callable[[Rows], Distribution], passes: list[slice], act: Tensor) -> Tensor:
+    """Return the log-probabilities of the actions of some rows, pass by pass, without a graph."""
+    with torch.no_grad():
+        return torch.cat([distributions(rows).log_prob(act[rows]) for rows in passes])
 
 
 def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
@@ -87,24 +113,22 @@ def _check_differentiable(policy: RowFunction, theta: Tensor, rows: slice, act: 
             raise ValueError(f"policy must be differentiable by torch.autograd.grad, got: {error}") from error
 
 
-def _check_function(policy: RowFunction, theta: Tensor, rows: slice, act: Tensor) -> None:
+def _check_function(policy: RowFunction, theta: Tensor, act: Tensor) -> None:
     """Check that the policy is a function of its parameters and its observations, and acts as it is evaluated."""
-    with torch.no_grad():
-        first, again, acting = (
-            distribution.log_prob(act[rows])
-            for distribution in (policy(theta, rows), policy(theta, rows), policy.acting(rows))
+    passes = spaced_rows(policy, _ROWS)
+    evaluated = partial(policy, theta)
+    first, again, acting = (log_probs(each, passes, act) for each in (evaluated, evaluated, policy.acting))
+    if not _same(first, again):
+        raise ValueError(
+            "policy must be a function of its parameters and observations, got two different results for the same "
+            "observations: draw no random numbers in forward() in evaluation mode (F.dropout needs "
+            "training=self.training), and keep no state there"
         )
-        if not _same(first, again):
-            raise ValueError(
-                "policy must be a function of its parameters and observations, got two different results for the same "
-                "observations: draw no random numbers in forward() in evaluation mode (F.dropout needs "
-                "training=self.training), and keep no state there"
-            )
-        if not _same(first, acting):
-            raise ValueError(
-                "policy must compute with its parameters as plain tensors, got another result when its parameters were "
-                "replaced by tensors of equal values: look for a Tensor subclass, or a cached copy of a parameter"
-            )
+    if differ(first, acting, policy, passes[0], act):
+        raise ValueError(
+            "policy must compute with its parameters as plain tensors, got another result when its parameters were "
+            "replaced by tensors of equal values: look for a Tensor subclass, or a cached copy of a parameter"
+        )
 
 
 def draws_random_numbers(policy: RowFunction) -> bool:
@@ -128,47 +152,36 @@ def _same(left: Tensor, right: Tensor) -> bool:
     return torch.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
-def unmoved_policy(policy: RowFunction, act: Tensor) -> AbstractContextManager[None]:
-    """Check that what happens inside the context does not move the policy.
-
-    :raises ValueError: when its outputs for a few rows change.
-    """
-    return _acting_as(
-        policy.acting,
-        policy,
-        act,
-        "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
-        "of the critic that are not among its own modules; assign them as attributes of the policy's actor",
-    )
-
-
-def written_policy(policy: RowFunction, act: Tensor, theta: Tensor) -> AbstractContextManager[None]:
-    """Check that the policy acts as promised at ``theta`` once that has been written to it inside the context.
-
-    :raises ValueError: when its outputs for a few rows are others.
-    """
-    return _acting_as(
-        partial(policy, theta),
-        policy,
-        act,
-        "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
-        "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy",
-    )
-
-
 @contextmanager
-def _acting_as(
-    promised: Callable[[Rows], Distribution], policy: RowFunction, act: Tensor, message: str
-) -> Iterator[None]:
-    """Raise the message unless the policy afterwards acts on a few rows as was promised before."""
-    rows = _first_rows(policy, _FEW)
-    with torch.no_grad():
-        before = promised(rows).log_prob(act[rows])
+def acting_as_promised(policy: RowFunction, act: Tensor, theta: Tensor) -> Iterator[None]:
+    """Check on a few rows that a policy acts as promised at ``theta`` after the context, in which it becomes that.
+
+    :param policy: the policy.
+    :param act: the actions of all rows, shape ``(N, ...)``.
+    :param theta: the parameters that are written to it inside the context, shape ``(P,)``.
+    :raises ValueError: when its outputs are others, naming whether its memory or the critic's fit is the cause.
+    """
+    passes, at_theta = spaced_rows(policy, _FEW), partial(policy, theta)
+    before, promised = policy.parameters.read(), log_probs(at_theta, passes, act)
     yield
-    with torch.no_grad():
-        after = policy.acting(rows).log_prob(act[rows])
-    if not _same(before, after):
-        raise ValueError(message)
+    if not differ(promised, log_probs(policy.acting, passes, act), policy, passes[0], act):
+        return
+    written = policy.parameters.read()
+    policy.parameters.write(before)  # what is promised at theta must not depend on it; the caller undoes the update
+    if differ(promised, log_probs(at_theta, passes, act), policy, passes[0], act):
+        raise ValueError(
+            "critic's fit must not move the policy, got other outputs of the policy after it: the policy uses layers "
+            "of the critic that are not among its own modules; assign them as attributes of the policy's actor"
+        )
+    if not torch.equal(written, theta):
+        raise ValueError(
+            "critic's fit must not move the policy, got other parameters of the policy after it: move those of "
+            "task.own alone"
+        )
+    raise ValueError(
+        "policy must use a trained parameter's memory through that parameter alone, got other outputs once the new "
+        "values were written: a buffer, a frozen parameter or an array shares its memory; make it a copy"
+    )
 
 
 def check_actions_possible(policy: RowFunction, act: Tensor) -> None:
@@ -178,7 +191,7 @@ def check_actions_possible(policy: RowFunction, act: Tensor) -> None:
     """
     theta = policy.parameters.read()
     with torch.no_grad():
-        for rows in policy.parts:
+        for rows in policy.micro_batches:
             distribution = policy(theta, rows)
             if is_discrete(distribution):
                 check_possible(distribution, act[rows], rows.start)

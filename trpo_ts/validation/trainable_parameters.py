@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
 
-__all__ = ["check_trainable"]
+__all__ = ["check_no_hooks", "check_trainable"]
 
 
 def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, torch.device]:
@@ -18,7 +18,8 @@ def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, to
     """
     trainable = [p for p in parameters if p.requires_grad]
     kinds = {(p.dtype, p.device) for p in trainable}
-    if any(size > 1 and stride == 0 for p in trainable for size, stride in zip(p.shape, p.stride(), strict=True)):
+    scattered = [p for p in trainable if not p.is_contiguous()]  # an expanded one is
+    if any(size > 1 and stride == 0 for p in scattered for size, stride in zip(p.shape, p.stride(), strict=True)):
         raise ValueError(
             "the parameters of a network must each have memory of their own, got an expanded one; make it with "
             "torch.nn.Parameter(tensor.expand(...).clone())"
@@ -41,3 +42,18 @@ def check_trainable(parameters: Iterable[nn.Parameter]) -> tuple[torch.dtype, to
             "is lost in its rounding; convert the network with .float() before the algorithm is built"
         )
     return dtype, device
+
+
+def check_no_hooks(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Check that no parameter has hooks, which derivatives with respect to one vector of all parameters pass by.
+
+    :param parameters: those of a network that may move, by their names.
+    :raises ValueError: naming the parameters.
+    """
+    hooked = [name for name, p in parameters.items() if p._backward_hooks or p._post_accumulate_grad_hooks]
+    if hooked:
+        raise ValueError(
+            "the parameters of a network must have no hooks (register_hook, register_post_accumulate_grad_hook), got "
+            f"some on {', '.join(hooked)}: a step along the natural gradient would be taken without them; remove them "
+            "by handle.remove(), and scale or mask values in forward()"
+        )

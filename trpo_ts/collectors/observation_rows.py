@@ -31,7 +31,7 @@ def stacked_observations(observations: Sequence[Any]) -> Any:
             batch.__dict__[key] = stacked_observations([obs[key] for obs in observations])
         return batch
     try:
-        return np.stack(observations)
+        return np.array(observations) if isinstance(first, np.ndarray) else np.stack(observations)
     except ValueError:
         return np.array(observations, dtype=object)
 
