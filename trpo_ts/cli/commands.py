@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from trpo_ts.presets.settings import Settings
+from trpo_ts.presets.job_settings import Settings
 
 __all__ = ["Evaluate", "Report", "Resume", "Tasks", "Train", "command_type"]
 

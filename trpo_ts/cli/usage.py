@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 
-from trpo_ts.presets.settings import Settings
+from trpo_ts.presets.job_settings import Settings
 
 __all__ = ["UsageError", "refused_values"]
 

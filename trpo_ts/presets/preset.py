@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from trpo_ts.presets.settings import Settings
+from trpo_ts.presets.job_settings import Settings
 
 __all__ = ["Preset", "load_preset", "preset_names"]
 

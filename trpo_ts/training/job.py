@@ -138,10 +138,10 @@ def _vector_env(config: JobConfig, seeds: Sequence[int]) -> BaseVectorEnv:
     return VectorEnvNormObs(envs) if config.settings.normalise_observations else envs
 
 
-def _collector(algorithm: TRPO, envs: BaseVectorEnv, segment: int | None) -> RolloutCollector:
+def _collector(algorithm: TRPO, envs: BaseVectorEnv, segment: int | None) -> RolloutCollector[CollectStats]:
     """Return a collector; for training, with a buffer of so many steps of each environment."""
     buffer = None if segment is None else VectorReplayBuffer(segment * len(envs), len(envs))
-    return RolloutCollector(algorithm, envs, buffer)
+    return RolloutCollector[CollectStats](algorithm, envs, buffer)
 
 
 def _share_statistics(training_envs: BaseVectorEnv, test_envs: BaseVectorEnv) -> None:
