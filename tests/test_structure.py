@@ -1,4 +1,4 @@
-"""Imports point one way: distributions <- autodiff <- kfac <- solver <- algorithms <- checkpoints, training <- the rest."""
+"""Imports point one way: distributions <- autodiff <- kfac <- solver <- algorithms <- checkpoints, training <- others."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 'mujoco'
 """
 
+from trpo_ts.presets.job_settings import Settings
 from trpo_ts.presets.preset import Preset, load_preset, preset_names
 from trpo_ts.presets.selection import choose_preset, preset_for
-from trpo_ts.presets.job_settings import Settings
 
 __all__ = ["Preset", "Settings", "choose_preset", "load_preset", "preset_for", "preset_names"]
