@@ -1,4 +1,4 @@
-"""Imports point one way: distributions <- autodiff <- kfac <- solver <- algorithms <- checkpoints, training <- others."""
+"""Imports point one way: distributions <- autodiff <- kfac <- solver <- algorithms <- checkpoints <- command line."""
 
 from __future__ import annotations
 

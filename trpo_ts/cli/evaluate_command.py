@@ -9,6 +9,7 @@ from tianshou.data import Collector, CollectStats
 
 from trpo_ts.checkpoints import load_checkpoint
 from trpo_ts.cli.commands import Evaluate
+from trpo_ts.cli.compiled_functions import keep_compiled
 from trpo_ts.cli.run_files import RunFiles
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.training.job import build_job
@@ -29,6 +30,7 @@ def evaluate(command: Evaluate) -> int:
     if not path.is_file():
         raise UsageError(f"{path} does not exist; type --checkpoint {'last' if kind == 'best' else 'best'}")
     torch.set_num_threads(config.threads)
+    keep_compiled()
     with refused_values():
         settings = replace(config.job.settings, test_episodes=command.episodes, test_every=1)
         job = build_job(replace(config.job, settings=settings))

@@ -10,6 +10,7 @@ import torch
 
 from trpo_ts.checkpoints.run_lock import RunLock
 from trpo_ts.cli.commands import Resume, Train
+from trpo_ts.cli.compiled_functions import keep_compiled
 from trpo_ts.cli.console import Progress, describe_result, describe_settings
 from trpo_ts.cli.metrics_recorder import MetricsRecorder
 from trpo_ts.cli.run_files import RunConfig, RunFiles
@@ -80,6 +81,7 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
     with signals.noted():
         files.check_free_or_same(config)
         torch.set_num_threads(config.threads)
+        keep_compiled()
         with refused_values():
             job = build_job(config.job)
         try:
