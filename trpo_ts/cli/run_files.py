@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -107,4 +107,11 @@ class RunFiles:
 
     def write(self, config: RunConfig) -> None:
         """Make the folder, and write the configuration."""
-        write_json(self.config, {"trpo_ts": version("trpo-ts"), **config.as_dict()})
+        write_json(self.config, {"trpo_ts": _version(), **config.as_dict()})
+
+
+def _version() -> str:
+    try:
+        return version("trpo-ts")
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"
