@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
+import sb3_contrib
 import tianshou
 import torch
-from sb3_contrib import TRPO as Sb3TRPO
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Collector, VectorReplayBuffer
@@ -95,9 +95,11 @@ class TianshouSide:
             show_progress=False,
         )
         start = time.perf_counter()
-        timing = self._algorithm.run_training(params).timing
+        result = self._algorithm.run_training(params)
         seconds = time.perf_counter() - start
-        return {"seconds": seconds, "collect": timing.train_time_collect, "update": timing.train_time_update}
+        # The time of collecting that Tianshou's trainer reports is that of its off-policy trainer.
+        update = result.timing.train_time_update
+        return {"seconds": seconds, "collect": seconds - update, "update": update}
 
     def close(self) -> None:
         """See `Side`."""
@@ -111,7 +113,7 @@ class Sb3Side:
         env = DummyVecEnv([lambda: make_env(case.task)] * case.envs)
         vector = len(env.observation_space.shape) == 1
         rollout = case.envs * case.segment
-        self._model = Sb3TRPO(
+        self._model = sb3_contrib.TRPO(
             "MlpPolicy" if vector else "CnnPolicy",
             VecNormalize(env, norm_reward=False) if vector else env,
             n_steps=case.segment,
