@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trpo_ts.autodiff.flat_parameters import Trace
+from trpo_ts.autodiff.flat_parameters import ForwardPass
 from trpo_ts.autodiff.gauss_newton import GaussNewton
 from trpo_ts.autodiff.per_sample_gradients import PerSampleGradients, per_sample_gradients
 from trpo_ts.autodiff.row_function import RowFunction
@@ -35,20 +35,20 @@ _TOLERANCE = 1e-3
 class GaussNewtonFit:
     r"""Fit the values by Gauss-Newton steps within a trust region.
 
-    Each step minimises the linearised error :math:`\frac{1}{N}\sum_n (V(s_n) + j_n^\top d - R_n)^2` with
-    conjugate gradient on :math:`H = \frac{1}{N}\sum_n j_n j_n^\top`, subject to
+    Each step minimises the linearised error :math:`\frac{1}{N}\sum_n (V_\phi(s_n) + j_n^\top \Delta\phi - R_n)^2` with
+    conjugate gradient on :math:`G = \frac{1}{N}\sum_n j_n j_n^\top`, subject to
 
-    .. math:: \frac{1}{N}\sum_n \frac{(j_n^\top d)^2}{2\sigma^2} \le \epsilon, \qquad
-              \sigma^2 = \frac{1}{N}\sum_n (V(s_n) - R_n)^2,
+    .. math:: \frac{1}{N}\sum_n \frac{(j_n^\top \Delta\phi)^2}{2\sigma^2} \le \epsilon, \qquad
+              \sigma^2 = \frac{1}{N}\sum_n (V_\phi(s_n) - R_n)^2,
 
-    and is halved until the error falls. It needs no learning rate. Where returns are in the thousands, use
-    ``return_scaling`` with it: damping is absolute, and barely acts on the layers below very large output weights.
-    The optimiser of the algorithm is not used.
+    with :math:`j_n = \nabla_\phi V_\phi(s_n)`, and is halved until the error falls. It needs no learning rate. Where
+    returns are in the thousands, use ``return_scaling`` with it: damping is absolute, and barely acts on the layers
+    below very large output weights. The optimiser of the algorithm is not used.
 
     :param steps: Gauss-Newton steps per fit, >= 1.
-    :param cg_iters: products with :math:`H` per step, >= 1. With K-FAC two are enough: more fit the rollout better and
+    :param cg_iters: products with :math:`G` per step, >= 1. With K-FAC two are enough: more fit the rollout better and
         true returns no better (``docs/benchmarks.md``).
-    :param damping: Tikhonov damping of :math:`H`, >= 0.
+    :param damping: Tikhonov damping of :math:`G`, >= 0.
     :param max_change: the bound :math:`\epsilon` > 0 on the change of the values relative to their error; at 0.5
         it never binds. Smaller forgets less of what earlier rollouts taught.
     :param max_halvings: how often a step is halved before it is given up, >= 0.
@@ -79,137 +79,142 @@ class GaussNewtonFit:
             unfrozen in ``forward``.
         """
         if task.own:
-            values, rows = task.value_function(), slice(0, len(task.returns))
-            parameters = values.parameters
+            value_function, rows = task.value_function(), slice(0, len(task.returns))
+            parameters = value_function.parameters
             with torch.enable_grad(), constant_requires_grad("critic", task.critic):
-                parameters.check_call(values(parameters.read(), rows), "critic")
-                values.trace(parameters.read().requires_grad_(True), rows, record_layers=False)
+                parameters.check_call(value_function(parameters.read(), rows), "critic")
+                value_function.forward_pass(parameters.read().requires_grad_(True), rows, record_layers=False)
 
     def fit(self, task: CriticTask) -> list[float]:
         """Fit as :class:`CriticFit` says; the loss is the one after the last step."""
         if not task.own:  # a frozen critic is measured and left alone
             return OptimizerFit(iterations=0).fit(task)
         problem = _ValueProblem(task)
-        theta, loss = problem.values.parameters.read(), math.inf
+        phi, loss = problem.value_function.parameters.read(), math.inf
         for _ in range(self.steps):
-            theta, loss = self._step(problem, theta)
-        problem.values.parameters.write(theta)
+            phi, loss = self._step(problem, phi)
+        problem.value_function.parameters.write(phi)
         return [reported(loss)]
 
-    def _step(self, problem: _ValueProblem, theta: Tensor) -> tuple[Tensor, float]:
+    def _step(self, problem: _ValueProblem, phi: Tensor) -> tuple[Tensor, float]:
         """Return the parameters after one step, or the same where none lowers the error, and their error."""
-        model = problem.linearise(theta)
-        before = model.error
+        linearisation = problem.linearise(phi)
+        before = linearisation.error
         solution = conjugate_gradient(
-            damped(model.product, self.damping),
-            -model.gradient,
+            damped(linearisation.product, self.damping),
+            -linearisation.gradient,
             max_iterations=self.cg_iters,
             tolerance=_TOLERANCE,
-            preconditioner=self._preconditioner(problem.values, model),
+            preconditioner=self._preconditioner(problem.value_function, linearisation),
         )
-        change = solution.curvature - self.damping * float(solution.x.dot(solution.x))  # d^T H d
+        change = solution.curvature - self.damping * float(solution.x.dot(solution.x))  # x^T G x
         if not (math.isfinite(before) and 0.0 < change < math.inf):
-            return theta, before
+            return phi, before
         fraction = min(1.0, math.sqrt(2.0 * self.max_change * before / change))
         for _ in range(self.max_halvings + 1):
-            candidate = theta + fraction * solution.x
+            candidate = phi + fraction * solution.x
             after = problem.error(candidate)
             if after < before:
                 return candidate, after
             fraction /= 2.0
-        return theta, before
+        return phi, before
 
-    def _preconditioner(self, values: RowFunction, model: _Linearisation) -> KroneckerPreconditioner | None:
-        kfac, whole = self.preconditioner, model.whole
+    def _preconditioner(
+        self, value_function: RowFunction, linearisation: _Linearisation
+    ) -> KroneckerPreconditioner | None:
+        kfac, single = self.preconditioner, linearisation.single
         if kfac is None:
             return None
-        if whole is not None and whole.gradients is not None:
-            return kfac.fit_gradients(whole.gradients, values, damping=self.damping)
-        trace = None if whole is None else whole.trace
-        return kfac.fit(values, model.theta, _values_metric, damping=self.damping, whole=trace)
+        if single is not None and single.gradients is not None:
+            return kfac.fit_gradients(single.gradients, value_function, damping=self.damping)
+        forward_pass = None if single is None else single.forward_pass
+        return kfac.fit(
+            value_function, linearisation.phi, _values_metric, damping=self.damping, forward_pass=forward_pass
+        )
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The values of some rows, linearised: V - R, the gradient of half the mean square, the products with H."""
+class _MicroBatch:
+    """The values of some rows, linearised: V - R, the gradient of half the mean square, the products with G."""
 
     residual: Tensor
     gradient: Callable[[], Tensor]
     product: LinearOperator
-    trace: Trace
+    forward_pass: ForwardPass
     gradients: PerSampleGradients | None
 
 
 @dataclass(frozen=True)
 class _Linearisation:
-    """The local model at theta: the mean squared error, the gradient of its half, the products with H.
+    """The problem linearised at phi: the mean squared error, the gradient of its half, the products with G.
 
-    ``whole`` is the linearisation of all rows, when that was a single pass.
+    ``single`` is the micro-batch of all rows, when there was but one.
     """
 
-    theta: Tensor
+    phi: Tensor
     error: float
     gradient: Tensor
     product: LinearOperator
-    whole: _Part | None
+    single: _MicroBatch | None
 
 
 class _ValueProblem:
     """The mean squared error of the values, as a function of the critic's own parameters."""
 
     def __init__(self, task: CriticTask) -> None:
-        self.values = task.value_function()
+        self.value_function = task.value_function()
         self._returns = task.returns
-        self._weights: list[float] = [row_count(rows) / self.values.count for rows in self.values.parts]
+        micro_batches, count = self.value_function.micro_batches, self.value_function.count
+        self._shares: list[float] = [row_count(rows) / count for rows in micro_batches]
 
-    def error(self, theta: Tensor) -> float:
-        """Return the mean squared error at ``theta``."""
+    def error(self, phi: Tensor) -> float:
+        """Return the mean squared error at ``phi``."""
         with torch.no_grad():
             return sum(
-                weight * float((self.values(theta, rows).flatten() - self._returns[rows]).square().mean())
-                for weight, rows in zip(self._weights, self.values.parts, strict=True)
+                share * float((self.value_function(phi, rows).flatten() - self._returns[rows]).square().mean())
+                for share, rows in zip(self._shares, self.value_function.micro_batches, strict=True)
             )
 
-    def linearise(self, theta: Tensor) -> _Linearisation:
-        """Return the local model at ``theta``."""
-        leaf = theta.detach().requires_grad_(True)
-        error, gradient, whole = 0.0, torch.zeros_like(theta), None
+    def linearise(self, phi: Tensor) -> _Linearisation:
+        """Return the error, its gradient and the products at ``phi``."""
+        leaf = phi.detach().requires_grad_(True)
+        error, gradient, single = 0.0, torch.zeros_like(phi), None
         products: list[LinearOperator] = []
-        for weight, rows in zip(self._weights, self.values.parts, strict=True):
-            part = self._part(leaf, rows)
-            error += weight * float(part.residual.square().mean())
-            gradient += weight * part.gradient()
-            if len(self.values.parts) == 1:
-                whole = part
-            products.append(self._product(leaf, rows) if whole is None else whole.product)
-            del part  # freed before the next pass, so that peak memory is that of one
-        return _Linearisation(leaf, error, gradient, weighted_sum(products, self._weights), whole)
+        for share, rows in zip(self._shares, self.value_function.micro_batches, strict=True):
+            micro_batch = self._micro_batch(leaf, rows)
+            error += share * float(micro_batch.residual.square().mean())
+            gradient += share * micro_batch.gradient()
+            if len(self._shares) == 1:
+                single = micro_batch
+            products.append(self._product(leaf, rows) if single is None else single.product)
+            del micro_batch  # freed before the next pass, so that peak memory is that of one
+        return _Linearisation(leaf, error, gradient, weighted_sum(products, self._shares), single)
 
     def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
-        return lambda v: self._part(leaf, rows).product(v)
+        return lambda v: self._micro_batch(leaf, rows).product(v)
 
-    def _part(self, leaf: Tensor, rows: slice) -> _Part:
-        trace = self.values.trace(leaf, rows)
+    def _micro_batch(self, leaf: Tensor, rows: slice) -> _MicroBatch:
+        forward_pass = self.value_function.forward_pass(leaf, rows)
         with torch.enable_grad():
-            values = trace.output.flatten()
+            values = forward_pass.output.flatten()
             residual = values.detach() - self._returns[rows]
             count = len(residual)
-            gradients = per_sample_gradients(values, trace)
+            gradients = per_sample_gradients(values, forward_pass)
             if gradients is not None:
-                return _Part(
+                return _MicroBatch(
                     residual,
-                    lambda: gradients.transposed_times(residual / count),  # J^T (V - R) / n
-                    lambda v: gradients.transposed_times(gradients.times(v) / count),  # J v -> J^T J v / n
-                    trace,
+                    lambda: gradients.transposed_times(residual / count),  # J^T (V - R) / N
+                    lambda v: gradients.transposed_times(gradients.times(v) / count),  # J v -> J^T J v / N
+                    forward_pass,
                     gradients,
                 )
             operator = GaussNewton(
                 _values_metric(values),
                 [leaf],
                 [residual / count],
-                lambda parameters: (self.values(parameters[0], rows).flatten(),),
+                lambda parameters: (self.value_function(parameters[0], rows).flatten(),),
             )
-            return _Part(residual, lambda: operator.pulled_back[0], operator.of_vector, trace, None)
+            return _MicroBatch(residual, lambda: operator.pulled_back[0], operator.of_vector, forward_pass, None)
 
 
 def _values_metric(values: Tensor) -> FisherMetric:

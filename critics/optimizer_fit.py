@@ -23,9 +23,9 @@ __all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient"]
 class OptimizerFit:
     r"""Tianshou's documented fit: so many steps on the whole rollout, or on each minibatch in turn.
 
-    ``critic_fit=None`` means this one, with ``optim_critic_iters`` and the trainer's ``batch_size``. Each step
-    lowers :math:`\frac1n\sum_n (V(s_n) - R_n)^2`. Only the optimiser's own parameters get a gradient. A step whose
-    loss or gradient is not finite is left out, and the optimiser's moments stay sound.
+    ``critic_fit=None`` means this one, with ``optim_critic_iters`` and the trainer's ``batch_size``. Each step lowers
+    the mean of :math:`(V(s_n) - R_n)^2` over the minibatch. Only the optimiser's own parameters get a gradient. A step
+    whose loss or gradient is not finite is left out, and the optimiser's moments stay sound.
 
     :param iterations: steps on each minibatch, >= 0; with 0 the losses are only measured.
     :param batch_size: rows of a minibatch, >= 1, shuffled, a smaller last one merged into the one before; None for the

@@ -52,7 +52,7 @@ class BetaActor(AbstractContinuousActorProbabilistic):
         self.preprocess = trunk
         self.alpha = orthogonal_linear(trunk.get_output_dim(), count, HEAD_GAIN)
         self.beta = orthogonal_linear(trunk.get_output_dim(), count, HEAD_GAIN)
-        # With equal concentrations c the variance on [-1, 1] is 1 / (2 c + 1).
+        # Where alpha = beta, the variance on [-1, 1] is 1 / (2 alpha + 1).
         concentration = (min(initial_std, _LARGEST_STD) ** -2 - 1.0) / 2.0
         for head in (self.alpha, self.beta):
             nn.init.constant_(head.bias, inverse_softplus(concentration - 1.0 - _LEAST_EXCESS))

@@ -74,6 +74,11 @@ class JointCategorical:
             columns = np.where(place < counts, np.cumsum(counts)[:, None] - counts + place, counts.sum())
             self._columns = torch.as_tensor(columns.ravel())
 
+    @property
+    def is_one_choice(self) -> bool:
+        """Whether the distribution is a plain categorical one over the logits."""
+        return not self.shape and not self.masked and self._columns is None
+
     def __call__(self, logits: Tensor) -> Distribution:
         r"""Return the distributions.
 

@@ -1,4 +1,4 @@
-"""Imports point one way: distributions <- autodiff <- kfac <- solver <- algorithms <- checkpoints, high-level API."""
+"""Imports point one way: distributions <- autodiff <- kfac <- solver <- algorithms <- checkpoints <- command line."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ MATHEMATICS = {
 
 ALGORITHMS = ("trpo_ts.npg", "trpo_ts.trpo", "trpo_ts.stats")
 ABOVE = ("trpo_ts.checkpoints", "trpo_ts.training")
+COMMAND_LINE = ("trpo_ts.cli", "trpo_ts.__main__")
+"""Imports everything, and is imported by nothing."""
 FORBIDDEN = {
     **dict.fromkeys(MATHEMATICS, ("tianshou", "gymnasium", "numpy", "plotly")),
     "trpo_ts.policies": (*ALGORITHMS, "trpo_ts.diagnostics"),
@@ -47,6 +49,7 @@ FORBIDDEN = {
     "trpo_ts.validation": (*ALGORITHMS, "trpo_ts.diagnostics", "trpo_ts.policies", "trpo_ts.critics"),
     "trpo_ts.runtime": ("tianshou", "gymnasium", "plotly", *ALGORITHMS, "trpo_ts.diagnostics"),
     "trpo_ts.envs": (*ALGORITHMS, "tianshou", "torch"),
+    "trpo_ts.presets": (*ALGORITHMS, "tianshou", "torch"),
     "trpo_ts.diagnostics": (*ALGORITHMS, "torch"),
 }
 """What a package may not import; others may not import the diagnostics."""
@@ -97,7 +100,9 @@ every_module = pytest.mark.parametrize("module", sorted(modules()))
 
 @every_module
 def test_imports_point_one_way(module: str):
-    forbidden = FORBIDDEN.get(package_of(module, FORBIDDEN), ("trpo_ts.diagnostics",))
+    if package_of(module, COMMAND_LINE) is not None:
+        return
+    forbidden = (*FORBIDDEN.get(package_of(module, FORBIDDEN), ("trpo_ts.diagnostics",)), "trpo_ts.cli")
     if not any(is_in(module, package) for package in ABOVE):
         forbidden += ABOVE
     if not is_in(module, "trpo_ts.highlevel"):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tianshou 2.0.1's own tests and examples of TRPO and NPG, with only the imports swapped. One command:
+# Tianshou 2.0.1's own tests and examples of TRPO, NPG and the collector, with only the imports swapped. One command:
 #
 #   make tianshou-tests                    clones Tianshou at its tag from GitHub
 #   make tianshou-tests TIANSHOU=PATH      takes the folders `test` and `examples` from a checkout of that tag
@@ -37,6 +37,12 @@ sed -i -E \
 # This one gives an argument that Tianshou's TRPOParams does not have either: with Tianshou alone it ends in a TypeError.
 # The examples beside it say return_scaling.
 sed -i 's/return_standardization=/return_scaling=/' examples/mujoco/mujoco_trpo_hl.py
+# Its tests of the collector, with the class of this package in its place.
+collecting=(test/base/test_collector.py test/base/test_env_finite.py)
+sed -i -E \
+    -e '/^    Collector,$/d' -e 's/^(from tianshou\.data import Batch, )Collector, /\1/' \
+    -e '0,/^from tianshou\.env /s//from trpo_ts.collectors import RolloutCollector as Collector\n&/' "${collecting[@]}"
+swapped+=("${collecting[@]}")
 for file in "${swapped[@]}"; do
     if diff -U0 "$checkout/$file" "$file" > "$work/changes"; then
         echo "$file has no import to swap: is the checkout Tianshou 2.0.1?" >&2
@@ -47,6 +53,7 @@ for file in "${swapped[@]}"; do
 done
 
 echo "== tests"
+"$python" -m pytest -q -p no:cacheprovider "${collecting[@]}"
 "$python" -m pytest -q -p no:cacheprovider test/continuous/test_trpo.py test/continuous/test_npg.py
 "$python" -m pytest -q -p no:cacheprovider test/highlevel/test_experiment_builder.py -k "TRPO or NPG"
 

@@ -25,8 +25,8 @@ def generalised_advantages(
     r"""Return the advantages of a rollout, shape ``(N,)``, in units of reward.
 
     .. math::
-        \delta_t = r_t + \gamma (1 - d_t) V(s'_t) - V(s_t), \qquad
-        A_t = \delta_t + \gamma \lambda (1 - e_t) A_{t+1}
+        \delta^V_t = r_t + \gamma (1 - d_t) V(s'_t) - V(s_t), \qquad
+        A_t = \delta^V_t + \gamma \lambda (1 - e_t) A_{t+1}
 
     Schulman et al. 2016, arXiv:1506.02438, equation 16. The next observation :math:`s'_t` is not that of the following
     row after a truncation. :math:`d_t` is 1 where the episode terminated. :math:`e_t` is 1 there too, and where the
@@ -49,7 +49,7 @@ def generalised_advantages(
 
 
 def normalised(adv: Tensor) -> Tensor:
-    r"""Return :math:`(A - \bar A) / s` with the sample's standard deviation :math:`s`, shape ``(N,)``.
+    r"""Return :math:`(A - \bar A) / \sigma_A` with the standard deviation :math:`\sigma_A`, shape ``(N,)``.
 
     Advantages without spread (constant up to rounding, or a single one) become zero: there is nothing to learn
     from them, and the quotient would be noise or not a number.

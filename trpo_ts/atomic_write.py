@@ -63,7 +63,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 def _write_temporary(temporary: Path, content: bytes, old: os.stat_result | None) -> None:
     """Write and synchronise a new file with the owner and the mode of the old one."""
-    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)  # from the start: nobody else may read it meanwhile
+    mode = 0o666 if old is None else stat.S_IMODE(old.st_mode)  # from the start, so that nobody else can ever read it
     with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         if old is not None and os.name == "posix":
             with contextlib.suppress(OSError):  # only root may give files away, and not on every file system

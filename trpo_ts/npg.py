@@ -27,12 +27,12 @@ from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.optimizer_state import follow_parameters
 from trpo_ts.recurrent.replay import policy_sequences
-from trpo_ts.returns import explained_variance, including, lambda_returns, return_unit
+from trpo_ts.returns import explained_variance, lambda_returns, return_unit, statistics_including
 from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, SolverSettings, fixed_step, natural_gradient
-from trpo_ts.state import ActorCriticWithState
+from trpo_ts.state_dict import ActorCriticWithState
 from trpo_ts.state_values import values_of
 from trpo_ts.stats import NPGTrainingStats, policy_step_fields, summary
 from trpo_ts.tianshou_adapter import OwnParameters, as_batch, rollout_of, torch_optimizer
@@ -208,7 +208,7 @@ class NPG(ActorCriticWithState):
             self._check_memory(self.policy, transitions, state, self.micro_batch_size)
             with named_shapes("policy", self.policy, batch.obs):
                 self._check_policy(
-                    self.policy, lambda: self._policy_of(transitions), transitions.act, ent_coef=self.ent_coef
+                    self.policy, lambda: self._policy_function(transitions), transitions.act, ent_coef=self.ent_coef
                 )
             return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
@@ -218,28 +218,28 @@ class NPG(ActorCriticWithState):
         r"""Take the policy's steps and fit the critic (arXiv:1502.05477, section 6 and appendix C).
 
         :meth:`_preprocess_batch` has computed :math:`V`, :math:`A` and :math:`R` of the rollout before, in
-        :meth:`_rollout`. A step that was not accepted is not tried again: the problem has not changed. The critic gets
-        all its fits.
+        :meth:`_rollout`. ``docs/layout.md`` says what each letter means, and what the paper calls it. A step that was
+        not accepted is not tried again: the problem has not changed. The critic gets all its fits.
         """
         rollout = rollout_of(batch)
         steps: list[PolicyStep] = []
         vf_losses: list[float] = []
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
         with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
-            policy = self._policy_of(rollout)  # theta -> pi_theta(.|s_n)
-            problem, point = self._problem(policy, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
-            watched = _may_move_otherwise(self.policy)
-            check_sampled(problem.behaviour[0], rollout.act[policy.parts[0]])
+            policy_function = self._policy_function(rollout)  # theta, rows n -> pi_theta(.|s_n)
+            problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
+            checked = _may_move_otherwise(self.policy)
+            check_sampled(problem.behaviour[0], rollout.act[policy_function.micro_batches[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
-                    model = problem.linearise(point)  # g, and v -> F v
-                    direction = natural_gradient(problem, model, self._solver)  # (F + cI) x = g
-                    del model  # its graph would stay in memory while the critic is fitted
-                    step = self._policy_step(problem, point, direction)  # theta + alpha x, for TRPO with KL <= delta
+                    linearisation = problem.linearise(point)  # g, and v -> F v
+                    direction = natural_gradient(problem, linearisation, self._solver)  # (F + cI) x = g
+                    del linearisation  # its graph would stay in memory while the critic is fitted
+                    step = self._policy_step(problem, point, direction)  # TRPO: alpha x, cut until KL <= delta, L rises
                     steps.append(step)
                     point = step.end
-                with acting_as_promised(policy, rollout.act, point.theta) if watched else nullcontext():
-                    policy.parameters.write(point.theta)
+                with acting_as_promised(policy_function, rollout.act, point.theta) if checked else nullcontext():
+                    policy_function.parameters.write(point.theta)
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)
 
@@ -250,7 +250,7 @@ class NPG(ActorCriticWithState):
     def _solver(self) -> SolverSettings:
         return SolverSettings(self.cg_iters, self.cg_damping, self.cg_tolerance, self.preconditioner)
 
-    def _policy_of(self, rollout: Transitions) -> RowFunction:
+    def _policy_function(self, rollout: Transitions) -> RowFunction:
         kfac = self.preconditioner
         return RowFunction(
             ActionDistribution(self.policy, draws=self._check_policy.draws),
@@ -261,9 +261,9 @@ class NPG(ActorCriticWithState):
             record_layers=kfac is not None and kfac.shares_pass(len(rollout)),
         )
 
-    def _problem(self, policy: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
+    def _problem(self, policy_function: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
         return PolicyProblem.of_rollout(
-            policy,
+            policy_function,
             act=rollout.act,
             adv=rollout.adv,
             ent_coef=self.ent_coef,
@@ -284,19 +284,19 @@ class NPG(ActorCriticWithState):
             critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
         self._check_fit(critic_obs, values)
         unit = self._return_unit()  # that of the targets which the critic was last fitted to
-        in_rewards = values.cpu().numpy() * unit
+        values_in_rewards = values.cpu().numpy() * unit
         advantages = generalised_advantages(
             batch,
             buffer,
             indices,
-            values=in_rewards,
+            values=values_in_rewards,
             next_values=next_values.cpu().numpy() * unit,
             gamma=self.gamma,
             gae_lambda=self.gae_lambda,
         )
-        returns = lambda_returns(advantages, in_rewards)
+        returns = lambda_returns(advantages, values_in_rewards)
         if self.return_scaling:
-            self.ret_rms = including(self.ret_rms, returns)
+            self.ret_rms = statistics_including(self.ret_rms, returns)
         new_unit = self._return_unit()
         parameter = next(self.policy.parameters())
         adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)

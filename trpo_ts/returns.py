@@ -9,7 +9,7 @@ import torch
 from tianshou.utils import RunningMeanStd
 from torch import Tensor
 
-__all__ = ["explained_variance", "including", "lambda_returns", "return_unit"]
+__all__ = ["explained_variance", "lambda_returns", "return_unit", "statistics_including"]
 
 _LEAST_VARIANCE = 1e-8
 
@@ -31,7 +31,7 @@ def return_unit(statistics: RunningMeanStd) -> float:
     return float(np.sqrt(statistics.var + _LEAST_VARIANCE))
 
 
-def including(statistics: RunningMeanStd, returns: np.ndarray) -> RunningMeanStd:
+def statistics_including(statistics: RunningMeanStd, returns: np.ndarray) -> RunningMeanStd:
     """Return the running statistics with a rollout's returns added, or as they are where these would not be finite."""
     updated = copy.copy(statistics)
     with np.errstate(over="ignore", invalid="ignore"):

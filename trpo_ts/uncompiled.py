@@ -28,7 +28,7 @@ _STANCE = SharedContext(lambda: torch.compiler.set_stance("force_eager"))
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """Run compiled modules, methods and functions as they were written meanwhile; nothing is compiled."""
+    """Run compiled modules, methods and functions as they were written, in the context; nothing is compiled."""
     if "torch._dynamo" not in sys.modules:  # then nothing can have been compiled; importing it takes seconds
         yield
         return

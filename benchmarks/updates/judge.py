@@ -29,8 +29,8 @@ _EXACT, _TOLERANCE = 1000, 3e-4  # the error of the optimum is the square of tha
 class Judge:
     r"""Judges directions by their optimality, and critics by their errors, at a start.
 
-    The optimality of :math:`x` is :math:`g^\top x / \sqrt{x^\top A x}` over its largest value, where
-    :math:`A = F + cI`: by how much the surrogate rises, to first order, on the way to the trust region's edge.
+    The optimality of :math:`x` is :math:`g^\top x / \sqrt{x^\top C x}` over its largest value, where
+    :math:`C = F + cI`: by how much the surrogate rises, to first order, on the way to the trust region's edge.
     """
 
     def __init__(self, start: Start) -> None:
@@ -38,25 +38,30 @@ class Judge:
         rollouts = [rollout for rollout in (start.rollout, start.held_out) if rollout is not None]
         self._batches = [_rollout_of(algorithm, rollout) for rollout in rollouts]
         with update_context(algorithm), evaluation_mode(algorithm.policy):
-            self._policy = algorithm._policy_of(self._batches[0])
-            problem, start_point = algorithm._problem(self._policy, self._batches[0])
-            self._model = problem.linearise(start_point)
+            self._policy_function = algorithm._policy_function(self._batches[0])
+            problem, start_point = algorithm._problem(self._policy_function, self._batches[0])
+            self._linearisation = problem.linearise(start_point)
         self._theta = problem.theta_old
         self._best: dict[float, float] = {}
 
     def direction(self, damping: float, products: int, preconditioned: bool) -> Tensor:
         """Return what so many products make of the natural gradient, by plain or preconditioned iterations."""
-        model = None
+        preconditioner = None
         if preconditioned:
             kfac = KFAC(relative_damping=0.0)
-            trace = self._model.trace
-            model = kfac.fit(self._policy, self._model.theta, fisher_metric, damping=damping, whole=trace)
-        operator = damped(self._model.fisher, damping)
-        return conjugate_gradient(operator, self._model.gradient, max_iterations=products, preconditioner=model).x
+            preconditioner = kfac.fit(
+                self._policy_function,
+                self._linearisation.theta,
+                fisher_metric,
+                damping=damping,
+                forward_pass=self._linearisation.forward_pass,
+            )
+        operator, gradient = damped(self._linearisation.fisher, damping), self._linearisation.gradient
+        return conjugate_gradient(operator, gradient, max_iterations=products, preconditioner=preconditioner).x
 
     def optimality(self, x: Tensor, damping: float = DAMPING) -> float:
         """Return the optimality of a direction, at most 1."""
-        operator, gradient = damped(self._model.fisher, damping), self._model.gradient
+        operator, gradient = damped(self._linearisation.fisher, damping), self._linearisation.gradient
         if damping not in self._best:
             exact = conjugate_gradient(operator, gradient, max_iterations=_EXACT, tolerance=_TOLERANCE)
             self._best[damping] = math.sqrt(float(gradient.dot(exact.x)))

@@ -149,9 +149,9 @@ def found(network: nn.Module, x: Tensor):
     """Return the gradients, and the outputs with the leaf of all parameters."""
     parameters = FlatParameters(network)
     theta = parameters.read().requires_grad_(True)
-    trace = parameters.trace(theta, x)
-    outputs = trace.output.flatten()
-    return per_sample_gradients(outputs, trace), outputs, theta
+    forward_pass = parameters.forward_pass(theta, x)
+    outputs = forward_pass.output.flatten()
+    return per_sample_gradients(outputs, forward_pass), outputs, theta
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -206,7 +206,7 @@ def squared_error_metric(values: Tensor) -> FisherMetric:
     samples=st.integers(1, 12),
     seed=st.integers(0, 99),
 )
-def test_the_model_made_from_them_is_that_of_the_graph(widths, activation, bias, rows, samples, seed):
+def test_the_preconditioner_made_from_them_is_that_of_the_graph(widths, activation, bias, rows, samples, seed):
     torch.manual_seed(seed)
     sizes, layers = (OBS_DIM, *widths, 1), []
     for i in range(len(sizes) - 1):
@@ -224,12 +224,12 @@ def test_the_model_made_from_them_is_that_of_the_graph(widths, activation, bias,
     assert not factors.diagonal
     for group, other in zip(factors.groups, wanted.groups, strict=True):
         assert (group.names, group.shapes) == (other.names, other.shapes)
-        torch.testing.assert_close(group.inputs, other.inputs, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(group.derivatives, other.derivatives, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(group.input_factor, other.input_factor, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(group.derivative_factor, other.derivative_factor, rtol=1e-12, atol=1e-12)
 
 
 def test_one_pass_serves_a_large_rollout_too(monkeypatch):
-    """The products of a default fit take no graph, and its model no pass of its own."""
+    """The products of a default fit take no graph, and its preconditioner no pass of its own."""
     monkeypatch.setattr(gauss_newton_fit, "GaussNewton", None)
     monkeypatch.setattr(KFAC, "fit", None)
     network, x = Mlp((OBS_DIM, 8, 1)), torch.randn(3000, OBS_DIM)

@@ -33,14 +33,14 @@ def test_it_is_the_module_at_its_own_parameters_and_leaves_it_alone_at_others():
 
 
 @pytest.mark.parametrize("record", [True, False])
-def test_a_trace_has_its_graph_and_records_layers_where_it_is_told_to(record: bool):
+def test_a_forward_pass_has_its_graph_and_records_layers_where_it_is_told_to(record: bool):
     function = function_of(two_layers(), record_layers=record)
     theta = function.parameters.read().requires_grad_(True)
     with torch.no_grad():
-        trace = function.trace(theta, slice(0, 10))
-        other = function.trace(theta, slice(0, 10), record_layers=not record)
-    assert (len(trace.layers), len(other.layers)) == ((2, 0) if record else (0, 2))
-    (gradient,) = torch.autograd.grad(trace.output.sum(), theta)
+        forward_pass = function.forward_pass(theta, slice(0, 10))
+        other = function.forward_pass(theta, slice(0, 10), record_layers=not record)
+    assert (len(forward_pass.layer_calls), len(other.layer_calls)) == ((2, 0) if record else (0, 2))
+    (gradient,) = torch.autograd.grad(forward_pass.output.sum(), theta)
     assert float(gradient.norm()) > 0.0
 
 
@@ -53,7 +53,7 @@ def test_only_the_chosen_parameters_are_in_the_vector():
 
 
 @pytest.mark.parametrize(
-    ("settings", "parts"),
+    ("settings", "slices"),
     [
         ({}, [(0, 10)]),
         ({"micro_batch_size": 4}, [(0, 4), (4, 8), (8, 10)]),
@@ -61,15 +61,15 @@ def test_only_the_chosen_parameters_are_in_the_vector():
     ],
     ids=["all at once", "micro-batches", "sequences"],
 )
-def test_the_parts_are_all_rows_and_cut_no_sequence(settings: dict[str, Any], parts: list[tuple[int, int]]):
-    assert [(part.start, part.stop) for part in function_of(two_layers(), **settings).parts] == parts
+def test_the_micro_batches_are_all_rows_and_cut_no_sequence(settings: dict[str, Any], slices: list[tuple[int, int]]):
+    assert [(rows.start, rows.stop) for rows in function_of(two_layers(), **settings).micro_batches] == slices
 
 
-def test_spaced_rows_are_cut_into_passes_too():
-    rows, parts = function_of(two_layers(), micro_batch_size=2).spaced(5)
-    assert rows.tolist() == [0, 2, 4, 6, 8]
-    assert [rows[part].tolist() for part in parts] == [[0, 2], [4, 6], [8]]
+def test_evenly_spaced_rows_are_cut_into_micro_batches_too():
+    chosen, micro_batches = function_of(two_layers(), micro_batch_size=2).evenly_spaced(5)
+    assert chosen.tolist() == [0, 2, 4, 6, 8]
+    assert [chosen[rows].tolist() for rows in micro_batches] == [[0, 2], [4, 6], [8]]
     starts: Tensor = torch.tensor([0, 3, 5, 8])
-    rows, parts = function_of(two_layers(), micro_batch_size=2, starts=starts).spaced(5)
-    assert rows.tolist() == [0, 1, 2, 5, 6, 7]  # two of the four sequences
-    assert [rows[part].tolist() for part in parts] == [[0, 1, 2], [5, 6, 7]]
+    chosen, micro_batches = function_of(two_layers(), micro_batch_size=2, starts=starts).evenly_spaced(5)
+    assert chosen.tolist() == [0, 1, 2, 5, 6, 7]  # two of the four sequences
+    assert [chosen[rows].tolist() for rows in micro_batches] == [[0, 1, 2], [5, 6, 7]]

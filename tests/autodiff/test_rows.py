@@ -1,4 +1,4 @@
-"""Parts and samples of a rollout's rows."""
+"""Slices and evenly spaced choices of a rollout's rows."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def starts_of(lengths: list[int]) -> Tensor:
 
 
 @given(lengths=LENGTHS, size=st.one_of(st.none(), st.integers(1, 40)), sequenced=st.booleans())
-def test_parts_are_all_rows_in_their_order_and_cut_no_sequence(
+def test_slices_are_all_rows_in_their_order_and_cut_no_sequence(
     lengths: list[int], size: int | None, sequenced: bool
 ) -> None:
     count, starts = sum(lengths), starts_of(lengths)
-    parts = row_slices(count, size, starts if sequenced else None)
-    assert [row for part in parts for row in range(count)[part]] == list(range(count))
-    for part in parts:
+    slices = row_slices(count, size, starts if sequenced else None)
+    assert [row for rows in slices for row in range(count)[rows]] == list(range(count))
+    for part in slices:
         longer = size is not None and part.stop - part.start > size
         assert not longer or (sequenced and ((part.start < starts) & (starts < part.stop)).sum() == 0)
         assert not sequenced or part.start in starts
-    for part, following in pairwise(parts):  # no part could have been joined to the next whole
+    for part, following in pairwise(slices):  # no slice could have been joined to the next whole
         end = row_slices(count, 1, starts if sequenced else None)
         first = next(one for one in end if one.start == following.start)
         assert first.stop - part.start > (size or count)
 
 
 @given(lengths=LENGTHS, share=st.floats(0.01, 1.0))
-def test_samples_of_sequences_are_whole_ones(lengths: list[int], share: float) -> None:
+def test_chosen_sequences_are_whole_ones(lengths: list[int], share: float) -> None:
     count, starts = sum(lengths), starts_of(lengths)
     chosen = max(1, round(share * count))
     rows = evenly_spaced(chosen, count, CPU, starts)

@@ -21,7 +21,7 @@ from torch import nn
 
 from trpo_ts.checkpoints import load_checkpoint, save_checkpoint
 from trpo_ts.policies import make_policy
-from trpo_ts.state import plain
+from trpo_ts.state_dict import plain
 
 
 def test_a_run_with_held_noise_goes_on_with_it(tmp_path, monkeypatch):

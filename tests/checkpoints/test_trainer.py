@@ -8,8 +8,10 @@ import shutil
 import signal
 import time
 
+import envpool
 import numpy as np
 import pytest
+from gymnasium.vector import SyncVectorEnv
 from resumable import checkpoints, run_until, trainer_of
 from runs import ENVS, ROLLOUT, STEPS, UPDATES, bits, make_run, timeless
 from tianshou.env import SubprocVectorEnv
@@ -17,6 +19,14 @@ from tianshou.env import SubprocVectorEnv
 from trpo_ts.checkpoints import ResumableTrainer, load_checkpoint
 from trpo_ts.checkpoints.checkpoint_files import read_file
 from trpo_ts.checkpoints.generators import generator_states
+from trpo_ts.collectors import RolloutCollector, as_vector_env
+
+
+def sync_vector(functions):
+    vector = SyncVectorEnv(functions)
+    for space in (vector.single_observation_space, vector.single_action_space):
+        space.seed(0)  # the vector has made their generators, from nothing that a seed determines
+    return as_vector_env(vector)
 
 
 @pytest.mark.parametrize("update", [0, 2, 3, 4])
@@ -40,6 +50,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, whole, update):
         {"task": "Pendulum-v1", "normalised": False},
         {"task": "Acrobot-v1", "tests": False},
         {"collection_step_num_env_steps": None, "collection_step_num_episodes": ENVS},
+        {"collector": RolloutCollector},
+        {"rewards": True},
+        {"collector": RolloutCollector, "task": "CartPole-v1", "vector": sync_vector},
     ],
     ids=str,
 )
@@ -225,3 +238,25 @@ def test_a_killed_process_resumes_to_the_same_end(tmp_path, whole):
     resumed = trainer_of(folder, seed=9, max_epochs=epochs)
     resumed.run()
     assert bits(dict(resumed.algorithm.state_dict())) == bits(dict(uninterrupted.algorithm.state_dict()))
+
+
+def test_a_run_with_either_collector_is_the_same_and_one_continues_the_others(tmp_path, whole):
+    _, trainer = whole
+    run_until(tmp_path, 3, collector=RolloutCollector)
+    resumed = trainer_of(tmp_path, seed=9)
+    resumed.run()
+    assert bits(dict(resumed.algorithm.state_dict())) == bits(dict(trainer.algorithm.state_dict()))
+
+
+def test_the_episodes_of_a_pool_begin_anew_with_other_seeds(tmp_path):
+    def pool(functions):
+        return as_vector_env(envpool.make_gymnasium("CartPole-v1", num_envs=len(functions), max_episode_steps=20))
+
+    kwargs = {"task": "CartPole-v1", "vector": pool, "collector": RolloutCollector}
+    run_until(tmp_path, 2, **kwargs)
+    resumed = trainer_of(tmp_path, seed=0, **kwargs)
+    before = resumed.params.training_collector.env.venv.venv.venv.config["env_seed"]
+    resumed.run()
+    after = resumed.params.training_collector.env.venv.venv.venv.config["env_seed"]
+    assert len(set(after) | set(before)) == len(after) + len(before)
+    assert resumed._current_update_step == UPDATES

@@ -10,6 +10,7 @@ import pytest
 from recorded import ROLLOUT, SNAPSHOTS
 
 from trpo_ts.diagnostics import EvaluationRecord, UpdateRecord, load_records, save_records
+from trpo_ts.diagnostics.storage import record_line
 
 
 def test_records_survive_a_round_trip_through_a_file(tmp_path):
@@ -25,6 +26,12 @@ def test_records_survive_a_round_trip_through_a_file(tmp_path):
     for line in path.read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
     assert load_records(save_records(path, [])) == []
+
+
+def test_lines_of_updates_and_tests_hold_the_mean_return_for_other_readers():
+    records = [UpdateRecord(1, 8, (1.0, 2.0)), UpdateRecord(2, 16), EvaluationRecord(16, (3.0,)), *SNAPSHOTS[:1]]
+    lines = [json.loads(record_line(record)) for record in records]
+    assert [line.get("return_mean", "none at all") for line in lines] == [1.5, None, 3.0, "none at all"]
 
 
 GOOD = '{"kind": "update", "iteration": 1, "env_steps": 10}'

@@ -11,7 +11,7 @@ from dense import FAMILIES, Family, families
 from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Independent, Laplace, Normal
 
-from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.detached_double import detached_double
 from trpo_ts.distributions.fisher_metric import fisher_metric
 
 scored = pytest.mark.parametrize("family", [f for f in FAMILIES if f.quadrature is not None], ids=str)
@@ -79,7 +79,7 @@ def test_a_laplace_has_the_squared_inverse_of_its_scale_for_location_and_scale()
     for product in metric.root((torch.tensor([[1.0, 10.0]]), torch.tensor([[1.0, 10.0]]))):
         assert product[0].tolist() == pytest.approx([2.0, 5.0])
     # log(1 / 2 b) - |a - m| / b for each component
-    log_prob = frozen(distribution).log_prob(torch.tensor([[1.0, 1.0]]))
+    log_prob = detached_double(distribution).log_prob(torch.tensor([[1.0, 1.0]]))
     assert log_prob.dtype is torch.float64
     assert log_prob.item() == pytest.approx((math.log(1.0) - 2.0) + (math.log(0.25) - 1.0), rel=1e-12)
 

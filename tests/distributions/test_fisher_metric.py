@@ -23,7 +23,7 @@ def test_fisher_metric_acts_row_by_row(family: Family):
 
 
 @families
-def test_the_outputs_carry_the_graph_and_the_product_is_a_constant(family: Family):
+def test_the_outputs_carry_the_graph_and_the_product_has_none(family: Family):
     parts = tuple(part.clone().requires_grad_(True) for part in family.parts(2))
     metric = fisher_metric(family.build(*parts))
     assert all(output.requires_grad and output.shape[0] == 2 for output in metric.outputs)

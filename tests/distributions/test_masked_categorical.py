@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from properties import examples
 from torch.distributions import Categorical, kl_divergence
 
-from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.detached_double import detached_double
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.policies import MaskedCategorical
 from trpo_ts.policies.categorical import JointCategorical
@@ -47,7 +47,7 @@ def test_impossible_categories_leave_every_gradient_finite_and_without_them(
     invalid = random_mask(np.array(6), seed)
     logits = (scale * random_logits(4, 6, seed=seed)).to(dtype).requires_grad_(True)
     distribution = MaskedCategorical(logits=logits.masked_fill(invalid, -math.inf))
-    behaviour = frozen(MaskedCategorical(logits=logits.detach().masked_fill(invalid, -math.inf)))
+    behaviour = detached_double(MaskedCategorical(logits=logits.detach().masked_fill(invalid, -math.inf)))
     act = distribution.sample()
     assert not invalid[act].any()
     terms = (

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 from torch.distributions.utils import lazy_property
 
-from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.detached_double import detached_double
 
 N = 5
 
@@ -165,17 +165,17 @@ def test_every_family_has_its_densities_in_float64(name: str):
     act = distribution.sample()
     expected = exact_log_prob(distribution, act)
     state = torch.get_rng_state()
-    constant = frozen(distribution)
+    detached = detached_double(distribution)
     assert torch.equal(torch.get_rng_state(), state)
-    assert type(constant) is type(distribution)
-    assert (constant.batch_shape, constant.event_shape) == (distribution.batch_shape, distribution.event_shape)
-    found = exact_log_prob(constant, act.double())
+    assert type(detached) is type(distribution)
+    assert (detached.batch_shape, detached.event_shape) == (distribution.batch_shape, distribution.event_shape)
+    found = exact_log_prob(detached, act.double())
     assert found.dtype is torch.float64
     torch.testing.assert_close(found, expected.double(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["gamma", "dirichlet", "low rank", "binomial by logits", "a class of its own"])
-def test_the_constant_is_computed_in_float64_and_not_only_cast(name: str):
+def test_it_is_computed_in_float64_and_not_only_cast(name: str):
     torch.manual_seed(2)
     distribution = (FAMILIES | CLASSES)[name]()
     act = distribution.sample()
@@ -192,7 +192,7 @@ def test_the_constant_is_computed_in_float64_and_not_only_cast(name: str):
     if name == "dirichlet":
         act = torch.full((N, 2), 0.5)
     torch.testing.assert_close(
-        frozen(distribution).log_prob(act.double()), wanted.log_prob(act.double()), rtol=1e-14, atol=1e-14
+        detached_double(distribution).log_prob(act.double()), wanted.log_prob(act.double()), rtol=1e-14, atol=1e-14
     )
 
 
@@ -200,17 +200,17 @@ def test_probabilities_of_zero_stay_zero():
     """The logits that follow from probabilities are cut at the dtype's precision."""
     distribution = distributions.Binomial(2, probs=torch.tensor([0.0, 0.5]))
     assert distribution.logits.isfinite().all()
-    assert frozen(distribution).probs.tolist() == [0.0, 0.5]
+    assert detached_double(distribution).probs.tolist() == [0.0, 0.5]
 
 
-def test_a_constant_has_no_graph_and_does_not_follow_the_network():
+def test_it_has_no_graph_and_does_not_follow_the_network():
     concentration = positive().requires_grad_(True)
-    constant = frozen(distributions.Dirichlet(concentration * 1.0))
-    before = constant.concentration.clone()
+    detached = detached_double(distributions.Dirichlet(concentration * 1.0))
+    before = detached.concentration.clone()
     with torch.no_grad():
         concentration.mul_(2.0)
-    assert not constant.concentration.requires_grad
-    assert torch.equal(constant.concentration, before)
+    assert not detached.concentration.requires_grad
+    assert torch.equal(detached.concentration, before)
 
 
 # --- what stays as it is
@@ -271,7 +271,7 @@ def test_what_cannot_be_made_again_stays_as_it_is(build: Callable[[], Distributi
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         distribution = build()
-        assert frozen(distribution) is distribution
+        assert detached_double(distribution) is distribution
 
 
 def test_a_distribution_without_densities_says_nothing_of_its_type():
@@ -279,5 +279,5 @@ def test_a_distribution_without_densities_says_nothing_of_its_type():
         pass
 
     unusable = Late(torch.full((3,), torch.nan), torch.ones(3), validate_args=False)
-    assert frozen(unusable) is unusable
-    assert frozen(Late(torch.zeros(3), torch.ones(3))).loc.dtype is torch.float64
+    assert detached_double(unusable) is unusable
+    assert detached_double(Late(torch.zeros(3), torch.ones(3))).loc.dtype is torch.float64

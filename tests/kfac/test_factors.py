@@ -1,10 +1,10 @@
-"""The factors of the model: from which passes and rows they are made."""
+"""The Kronecker factors: from which passes and rows they are made."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from kfac_models import Convolutional, identity_metric, obs_of, traced
+from kfac_cases import Convolutional, evaluated, identity_metric, obs_of
 from once_differentiable import Sine
 from rollouts import OBS_DIM, Actor, Mlp, make_actor_policy
 from tianshou.data import Batch
@@ -23,8 +23,8 @@ from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 def test_free_standard_deviation_has_its_exact_diagonal():
     torch.manual_seed(2)
     policy = make_actor_policy(hidden=(5,), dtype=torch.float64)
-    _, _, trace, metric = traced(ActionDistribution(policy), obs_of(10), Batch())
-    (diagonal,) = kronecker_factors(trace, metric).diagonal.values()
+    _, _, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(10), Batch())
+    (diagonal,) = kronecker_factors(forward_pass, metric).diagonal.values()
     torch.testing.assert_close(diagonal, torch.full((2,), 2.0, dtype=torch.float64))
 
 
@@ -32,22 +32,22 @@ def test_convolutions_are_matrices_over_patches():
     torch.manual_seed(6)
     network = Convolutional().double()
     images = torch.randn(7, 1, 6, 6, dtype=torch.float64)
-    _, _, trace, metric = traced(network, images, metric_of=identity_metric)
-    for call, layer in zip(trace.layers[:2], (network.first, network.second), strict=True):
+    _, _, forward_pass, metric = evaluated(network, images, metric_of=identity_metric)
+    for call, layer in zip(forward_pass.layer_calls[:2], (network.first, network.second), strict=True):
         output = layer(call.input).detach()
-        (rows,) = call.rows(output - layer.bias.detach().view(1, -1, 1, 1))
+        (pairs,) = call.pairs(output - layer.bias.detach().view(1, -1, 1, 1))
         weight = layer.weight.detach().reshape(layer.weight.shape[0], -1)
-        torch.testing.assert_close(rows.inputs @ weight.T, rows.derivatives)
-    names = [group.names for group in kronecker_factors(trace, metric).groups]
+        torch.testing.assert_close(pairs.inputs @ weight.T, pairs.derivatives)
+    names = [group.names for group in kronecker_factors(forward_pass, metric).groups]
     assert names == [("first.",), ("second.",), ("head.",)]  # 9, 4 and 1 rows per sample
 
 
 def test_global_generator_is_left_alone():
     torch.manual_seed(13)
     policy = make_actor_policy(actor=Actor(Mlp((OBS_DIM, 4, 2)), -0.5))
-    _, _, trace, metric = traced(ActionDistribution(policy), obs_of(10).float(), Batch())
+    _, _, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(10).float(), Batch())
     state = torch.get_rng_state()
-    kronecker_factors(trace, metric)
+    kronecker_factors(forward_pass, metric)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -55,16 +55,16 @@ def test_a_fused_chain_has_the_factors_of_its_layers():
     torch.manual_seed(9)
     network = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 2)).double()
     obs = obs_of(40)
-    _, _, trace, metric = traced(network, obs, metric_of=identity_metric)
-    wanted = kronecker_factors(trace, metric)
+    _, _, forward_pass, metric = evaluated(network, obs, metric_of=identity_metric)
+    wanted = kronecker_factors(forward_pass, metric)
     with fused_chains(network):
-        _, _, trace, metric = traced(network, obs, metric_of=identity_metric)
-        assert len(trace.layers) == 1
-        found = kronecker_factors(trace, metric)
+        _, _, forward_pass, metric = evaluated(network, obs, metric_of=identity_metric)
+        assert len(forward_pass.layer_calls) == 1
+        found = kronecker_factors(forward_pass, metric)
     assert [group.names for group in found.groups] == [group.names for group in wanted.groups]
     for a, b in zip(found.groups, wanted.groups, strict=True):
-        torch.testing.assert_close(a.inputs, b.inputs)
-        torch.testing.assert_close(a.derivatives, b.derivatives)
+        torch.testing.assert_close(a.input_factor, b.input_factor)
+        torch.testing.assert_close(a.derivative_factor, b.derivative_factor)
 
 
 class Reshaping(nn.Module):
@@ -84,7 +84,7 @@ def perceptron() -> nn.Sequential:
 
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("build", [perceptron, Convolutional, Reshaping])
-def test_samples_of_a_whole_pass_have_the_factors_of_a_pass_of_their_own(build, fused):
+def test_chosen_rows_of_a_whole_pass_have_the_factors_of_a_pass_of_their_own(build, fused):
     torch.manual_seed(10)
     network = build().double()
     obs = torch.randn(40, 1, 6, 6, dtype=torch.float64) if build is Convolutional else obs_of(40)
@@ -103,16 +103,16 @@ def test_samples_of_a_whole_pass_have_the_factors_of_a_pass_of_their_own(build, 
         return FisherMetric((output,), tuple, lambda signs: (roots if len(output) == 40 else roots[samples],))
 
     with fused_chains(*([network] if fused else [])):
-        whole = function.trace(theta, slice(0, 40), record_layers=True)
+        whole = function.forward_pass(theta, slice(0, 40), record_layers=True)
         passes.clear()
         wanted = kfac._factors(function, theta, metric_of, None)
         found = kfac._factors(function, theta, metric_of, whole)
-    # Where a layer's rows are not the samples, the whole pass is of no use.
+    # Where a layer's pairs are not one for each row, the whole pass is of no use.
     assert passes == [samples.tolist()] * (2 if build is Reshaping else 1)
     for a, b in zip(found.groups, wanted.groups, strict=True):
         assert a.names == b.names
-        torch.testing.assert_close(a.inputs, b.inputs)
-        torch.testing.assert_close(a.derivatives, b.derivatives)
+        torch.testing.assert_close(a.input_factor, b.input_factor)
+        torch.testing.assert_close(a.derivative_factor, b.derivative_factor)
 
 
 class WithGain(nn.Module):
@@ -129,7 +129,7 @@ class WithGain(nn.Module):
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("size", [1, 4, 10])
 @pytest.mark.parametrize("build", [perceptron, Convolutional, WithGain, Reshaping])
-def test_micro_batches_have_the_factors_of_one_pass_over_all_samples(build, size, fused):
+def test_micro_batches_have_the_factors_of_one_pass_over_all_rows(build, size, fused):
     torch.manual_seed(10)
     network = build().double()
     obs = torch.randn(40, 1, 6, 6, dtype=torch.float64) if build is Convolutional else obs_of(40)
@@ -145,12 +145,12 @@ def test_micro_batches_have_the_factors_of_one_pass_over_all_samples(build, size
         wanted = KFAC(samples=11)._factors(whole, theta, identity_metric, None)
         passes.clear()
         found = KFAC(samples=11)._factors(in_parts, theta, identity_metric, None)
-    # Where a layer's rows are not the samples, no part can be told from the others.
+    # Where a layer's pairs are not one for each row, no micro-batch can be told from the others.
     assert passes == [size, 11] if build is Reshaping else max(passes) == size
     for a, b in zip(found.groups, wanted.groups, strict=True):
         assert a.names == b.names
-        torch.testing.assert_close(a.inputs, b.inputs)
-        torch.testing.assert_close(a.derivatives, b.derivatives)
+        torch.testing.assert_close(a.input_factor, b.input_factor)
+        torch.testing.assert_close(a.derivative_factor, b.derivative_factor)
     assert found.diagonal.keys() == wanted.diagonal.keys()
     for name in wanted.diagonal:
         torch.testing.assert_close(found.diagonal[name], wanted.diagonal[name])
@@ -158,8 +158,8 @@ def test_micro_batches_have_the_factors_of_one_pass_over_all_samples(build, size
 
 def test_layers_that_are_not_coupled_stand_in_groups_of_their_own():
     network = nn.Sequential(nn.Linear(OBS_DIM, 8), nn.Tanh(), nn.Linear(8, 2)).double()
-    parameters, theta, trace, metric = traced(network, obs_of(40), metric_of=identity_metric)
-    coupled, alone = kronecker_factors(trace, metric), kronecker_factors(trace, metric, coupled=False)
+    parameters, theta, forward_pass, metric = evaluated(network, obs_of(40), metric_of=identity_metric)
+    coupled, alone = kronecker_factors(forward_pass, metric), kronecker_factors(forward_pass, metric, coupled=False)
     assert [group.names for group in alone.groups] == [("0.",), ("2.",)]
     both = [
         KroneckerPreconditioner(factors, parameters.slices, damping=0.1, inner_iterations=1)
@@ -175,8 +175,8 @@ def test_the_model_has_the_mean_of_a_diagonal_that_it_cannot_probe():
     x = torch.randn(4000, OBS_DIM, dtype=torch.float64)
     parameters = FlatParameters(network)
     theta = parameters.read().requires_grad_(True)
-    trace = parameters.trace(theta, x)
-    factors = kronecker_factors(trace, FisherMetric((trace.output,), tuple, tuple))
+    forward_pass = parameters.forward_pass(theta, x)
+    factors = kronecker_factors(forward_pass, FisherMetric((forward_pass.output,), tuple, tuple))
     (diagonal,) = factors.diagonal.values()
     # The derivative in the scale is w cos(a s) a, with a the first layer's output.
     first = network.first(x)

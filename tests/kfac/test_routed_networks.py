@@ -6,13 +6,13 @@ import copy
 
 import pytest
 import torch
-from kfac_models import identity_metric, obs_of, row_function
+from kfac_cases import identity_metric, obs_of, row_function
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from trpo_ts import KFAC
 from trpo_ts.critics import CriticTask, GaussNewtonFit
-from trpo_ts.kfac.factors import KroneckerFactors, PartsDifferError, kronecker_factors
+from trpo_ts.kfac.factors import FactorsDifferError, KroneckerFactors, kronecker_factors
 from trpo_ts.solver import trust_region_update
 
 HIDDEN = 8
@@ -143,15 +143,17 @@ def test_a_critic_is_fitted_alike_in_parts(
 
 def factors_of(network: nn.Module, obs: Tensor) -> KroneckerFactors:
     function = row_function(network, obs)
-    trace = function.trace(function.parameters.read().requires_grad_(True), slice(0, len(obs)), record_layers=True)
-    return kronecker_factors(trace, identity_metric(trace.output))
+    forward_pass = function.forward_pass(
+        function.parameters.read().requires_grad_(True), slice(0, len(obs)), record_layers=True
+    )
+    return kronecker_factors(forward_pass, identity_metric(forward_pass.output))
 
 
 def test_factors_of_other_layers_are_not_joined():
     network = Heads(2).double()
     obs = ordered_by_task(20, 10)
     parts = [factors_of(network, obs[:10]), factors_of(network, obs[10:])]
-    with pytest.raises(PartsDifferError):
+    with pytest.raises(FactorsDifferError):
         KroneckerFactors.joined(parts, [0.5, 0.5])
 
 
@@ -159,5 +161,5 @@ def test_factors_of_layers_that_are_called_more_often_are_not_joined():
     network = CalledTwice(2).double()
     obs = ordered_by_task(20, 5)
     parts = [factors_of(network, obs[:10]), factors_of(network, obs[10:])]
-    with pytest.raises(PartsDifferError):
+    with pytest.raises(FactorsDifferError):
         KroneckerFactors.joined(parts, [0.5, 0.5])

@@ -1,4 +1,4 @@
-"""The settings of K-FAC and how they damp the model."""
+"""The settings of K-FAC and how they damp the approximation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from dense import dense, gauss_newton_product
-from kfac_models import obs_of, row_function, traced
+from kfac_cases import evaluated, obs_of, row_function
 from rollouts import make_actor_policy
 from tianshou.data import Batch
 
@@ -41,8 +41,8 @@ def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_syste
     torch.manual_seed(3)
     policy = make_actor_policy(hidden=(5, 4), dtype=torch.float64)
     network, obs = ActionDistribution(policy), obs_of(50)
-    parameters, theta, trace, metric = traced(network, obs, Batch())
-    factors, slices = kronecker_factors(trace, metric, coupled=coupled), parameters.slices
+    parameters, theta, forward_pass, metric = evaluated(network, obs, Batch())
+    factors, slices = kronecker_factors(forward_pass, metric, coupled=coupled), parameters.slices
     undamped = KroneckerPreconditioner(factors, slices, damping=0.0, inner_iterations=1)
     (std,) = (slices[name] for name in factors.diagonal)
     diagonal = dense(undamped.multiply, theta.numel()).diagonal()
@@ -50,10 +50,12 @@ def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_syste
     assert factors.mean_curvature() == pytest.approx(float(mean), rel=1e-10)
     expected = max(0.01, relative * float(mean))
     v = torch.randn(theta.numel(), dtype=torch.float64)
-    damped_model = KroneckerPreconditioner(factors, slices, damping=expected, inner_iterations=1)
+    damped_preconditioner = KroneckerPreconditioner(factors, slices, damping=expected, inner_iterations=1)
     kfac = KFAC(inner_iterations=4 if coupled else 1, relative_damping=relative)
-    model = kfac.fit(row_function(network, obs, Batch()), theta, fisher_metric, damping=0.01, whole=trace)
-    torch.testing.assert_close(model.multiply(v), damped_model.multiply(v))
+    preconditioner = kfac.fit(
+        row_function(network, obs, Batch()), theta, fisher_metric, damping=0.01, forward_pass=forward_pass
+    )
+    torch.testing.assert_close(preconditioner.multiply(v), damped_preconditioner.multiply(v))
     assert (expected == 0.01) == (relative < 1.0)
 
 
@@ -61,15 +63,17 @@ def test_a_model_that_is_damped_more_leads_to_the_same_solution_by_way_of_direct
     torch.manual_seed(4)
     policy = make_actor_policy(hidden=(8, 8), dtype=torch.float64)
     network, obs = ActionDistribution(policy), obs_of(300)
-    _, theta, trace, metric = traced(network, obs, Batch())
+    _, theta, forward_pass, metric = evaluated(network, obs, Batch())
     function = row_function(network, obs, Batch())
     operator, b = damped(gauss_newton_product(metric, theta), 0.01), torch.randn(theta.numel(), dtype=torch.float64)
     exact = torch.linalg.solve(dense(operator, theta.numel()), b)
     mean_curvature = []
     for relative in (0.0, 1.0, 10.0):
-        model = KFAC(relative_damping=relative).fit(function, theta, fisher_metric, damping=0.01, whole=trace)
-        x = conjugate_gradient(operator, b, max_iterations=400, tolerance=1e-13, preconditioner=model).x
+        preconditioner = KFAC(relative_damping=relative).fit(
+            function, theta, fisher_metric, damping=0.01, forward_pass=forward_pass
+        )
+        x = conjugate_gradient(operator, b, max_iterations=400, tolerance=1e-13, preconditioner=preconditioner).x
         torch.testing.assert_close(x, exact, rtol=1e-6, atol=1e-8)
-        first = conjugate_gradient(operator, b, max_iterations=1, preconditioner=model).x
+        first = conjugate_gradient(operator, b, max_iterations=1, preconditioner=preconditioner).x
         mean_curvature.append(float(first.dot(operator(first)) / first.dot(first)))
     assert mean_curvature[0] < mean_curvature[1] < mean_curvature[2]

@@ -95,7 +95,7 @@ def test_no_pass_of_an_update_is_larger_than_a_micro_batch(critic_fit):
 
 
 @pytest.mark.parametrize(("length", "own_passes"), [(10, 0), (11, 1)])
-def test_the_model_has_a_pass_of_its_own_only_in_large_rollouts(length: int, own_passes: int):
+def test_the_factors_have_a_pass_of_their_own_only_in_large_rollouts(length: int, own_passes: int):
     seen: list[int] = []
     policy = make_actor_policy()
     buffer = make_rollout(policy, n_envs=4, length=length)

@@ -12,10 +12,10 @@ from torch import nn
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.distributions.fisher_metric import fisher_metric
+from trpo_ts.envs.image_shapes import channel_axis
 from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.networks import make_trunk
 from trpo_ts.networks.encoders import make_encoder
-from trpo_ts.networks.images import channel_axis
 from trpo_ts.policies import make_policy
 
 
@@ -84,10 +84,12 @@ def test_an_image_policy_is_modelled_layer_by_layer():
     policy = make_policy(space, spaces.Box(-1, 1, (2,)))
     images = torch.as_tensor(np.random.default_rng(0).integers(0, 256, (5, *space.shape), dtype=np.uint8))
     parameters = FlatParameters(ActionDistribution(policy))
-    trace = parameters.trace(parameters.read().requires_grad_(True), images, Batch())
-    factors = kronecker_factors(trace, fisher_metric(trace.output))
+    forward_pass = parameters.forward_pass(parameters.read().requires_grad_(True), images, Batch())
+    factors = kronecker_factors(forward_pass, fisher_metric(forward_pass.output))
     layers = [name for group in factors.groups for name in group.names]
     assert len(layers) == 2 + 2 + 1  # convolutions, hidden layers, mean
     assert len(factors.diagonal) == 1  # the standard deviation
-    gradient = torch.autograd.grad(trace.output.log_prob(torch.ones(5, 2)).sum(), list(trace.parts.values()))
+    gradient = torch.autograd.grad(
+        forward_pass.output.log_prob(torch.ones(5, 2)).sum(), list(forward_pass.views.values())
+    )
     assert all(float(part.abs().max()) > 0.0 for part in gradient)

@@ -8,7 +8,7 @@ import torch
 from box_cases import BOX, DISTRIBUTIONS, OBS, distribution_of, distributions, observations, sample_of
 from gymnasium import spaces
 
-from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.detached_double import detached_double
 from trpo_ts.policies import make_policy
 
 INFINITE = np.inf
@@ -54,6 +54,6 @@ def test_random_actions_of_the_collector_are_stored_as_the_policys_own(name: str
     policy = make_policy(OBS, BOX, **DISTRIBUTIONS[name])
     sent = np.stack([BOX.low, BOX.high, (BOX.low + BOX.high) / 2, [1.5, 0.1]]).astype(np.float32)
     stored = policy.map_action_inverse(sent)
-    density = frozen(distribution_of(policy, observations(4))).log_prob(torch.as_tensor(stored))
+    density = detached_double(distribution_of(policy, observations(4))).log_prob(torch.as_tensor(stored))
     assert density.isfinite().all()
     np.testing.assert_allclose(policy.map_action(stored.astype(np.float32)), sent, atol=1e-5)

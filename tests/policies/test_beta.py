@@ -7,7 +7,7 @@ import torch
 from box_cases import BOX, OBS, distribution_of, observations, sample_of
 from torch.distributions import Independent
 
-from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.detached_double import detached_double
 from trpo_ts.policies import make_policy
 
 
@@ -29,4 +29,4 @@ def test_beta_has_one_mode_wherever_its_network_leads():
     assert dist.mode.isfinite().all()
     act = sample_of(policy, observations(500))
     assert 0.0 < float(act.min()) <= float(act.max()) < 1.0
-    assert frozen(Independent(dist, 1)).log_prob(act.double()).isfinite().all()
+    assert detached_double(Independent(dist, 1)).log_prob(act.double()).isfinite().all()

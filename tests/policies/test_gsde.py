@@ -14,7 +14,7 @@ from gymnasium import spaces
 from tianshou.data import Batch
 from torch import Tensor
 
-from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.detached_double import detached_double
 from trpo_ts.policies import make_policy
 
 
@@ -69,7 +69,7 @@ def test_evaluating_distributions_leaves_the_held_noise_alone():
     first = sample_of(policy, obs)
     for rows in (1, 4, 9):
         dist = distribution_of(policy, observations(rows))
-        frozen(dist).log_prob(dist.mean.double())
+        detached_double(dist).log_prob(dist.mean.double())
         dist.rsample()
     with torch.no_grad():
         policy(Batch(obs=obs, info=Batch()))  # acts by the mode

@@ -185,8 +185,8 @@ def test_fisher_products_and_the_preconditioned_solve_are_those_of_the_valid_act
         obs.action_mask[:, 1] = True
     parameters = FlatParameters(module)
     theta = parameters.read().requires_grad_(True)
-    trace = parameters.trace(theta, obs)
-    metric = fisher_metric(trace.output)
+    forward_pass = parameters.forward_pass(theta, obs)
+    metric = fisher_metric(forward_pass.output)
     matrix = dense(gauss_newton_product(metric, theta), theta.numel())
 
     def logits_of(vector: Tensor) -> Tensor:
@@ -200,16 +200,16 @@ def test_fisher_products_and_the_preconditioned_solve_are_those_of_the_valid_act
         expected += rows[valid].mT @ (torch.diag(p) - torch.outer(p, p)) @ rows[valid] / len(logits)
     torch.testing.assert_close(matrix, expected, rtol=1e-9, atol=1e-12)
 
-    factors = kronecker_factors(trace, metric)
+    factors = kronecker_factors(forward_pass, metric)
     (group,) = factors.groups
-    assert (group.derivatives[6 + 3] == 0).all() == never  # of the hidden layer's six and the output layer's five
-    model = KroneckerPreconditioner(factors, parameters.slices, damping=0.05, inner_iterations=4)
-    multiplied = dense(model.multiply, theta.numel())
+    assert (group.derivative_factor[6 + 3] == 0).all() == never  # of the hidden layer's six and the output layer's five
+    preconditioner = KroneckerPreconditioner(factors, parameters.slices, damping=0.05, inner_iterations=4)
+    multiplied = dense(preconditioner.multiply, theta.numel())
     torch.testing.assert_close(multiplied, multiplied.mT)
     assert torch.linalg.eigvalsh(multiplied)[0] > 0.05 - 1e-10
     b = torch.randn(theta.numel(), dtype=torch.float64, generator=generator(1))
     operator = damped(gauss_newton_product(metric, theta), 0.05)
-    solved = conjugate_gradient(operator, b, max_iterations=500, tolerance=1e-10, preconditioner=model)
+    solved = conjugate_gradient(operator, b, max_iterations=500, tolerance=1e-10, preconditioner=preconditioner)
     exact = torch.linalg.solve(expected + 0.05 * torch.eye(theta.numel(), dtype=torch.float64), b)
     torch.testing.assert_close(solved.x, exact, rtol=1e-6, atol=1e-7)
 

@@ -68,13 +68,13 @@ def test_gradient_and_fisher_products_are_those_of_the_unrolled_network(
     algorithm, rollout, reference, theta = rollout_and_reference(cell, discrete, micro_batch_size=micro_batch_size)
     moved = theta + 0.05 * torch.randn_like(theta)
     problem, _ = problem_and_start(algorithm, rollout)
-    model = problem.linearise(point(moved))
+    linearisation = problem.linearise(point(moved))
 
     leaf = moved.clone().requires_grad_(True)
     surrogate = (torch.exp(reference(leaf).log_prob(rollout.act) - problem.logp_old) * rollout.adv).mean()
     (gradient,) = torch.autograd.grad(surrogate, leaf)
     assert gradient.norm() > 1e-3
-    torch.testing.assert_close(model.gradient, gradient, rtol=0, atol=1e-12)
+    torch.testing.assert_close(linearisation.gradient, gradient, rtol=0, atol=1e-12)
 
     with torch.no_grad():
         fixed = reference(moved)
@@ -85,7 +85,7 @@ def test_gradient_and_fisher_products_are_those_of_the_unrolled_network(
     v = torch.randn_like(moved)
     fisher_v = hvp(mean_kl_at, moved, v)[1]
     assert fisher_v.norm() > 1e-3
-    torch.testing.assert_close(model.fisher(v), fisher_v, rtol=0, atol=1e-11)
+    torch.testing.assert_close(linearisation.fisher(v), fisher_v, rtol=0, atol=1e-11)
 
 
 def test_derivatives_flow_through_the_whole_sequence() -> None:
@@ -130,28 +130,38 @@ def test_micro_batches_change_nothing(cell: str, settings: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_kfacs_factors_of_the_cell_serve_the_solve_better_than_a_diagonal(cell: str) -> None:
-    """The share of the optimum g^T x / sqrt(x^T A x) that two products reach, on rollouts of noise."""
+    """The share of the optimum g^T x / sqrt(x^T C x) that two products reach, on rollouts of noise."""
     shares = []
     for seed in range(5):
         algorithm, rollout, _, _ = rollout_and_reference(cell, False, seed=seed)
         problem, start = problem_and_start(algorithm, rollout)
-        model, policy = problem.linearise(start), problem.policy
-        a = damped(model.fisher, 0.01)
-        trace = policy.trace(model.theta, slice(0, problem.count), record_layers=True)
-        outside = [call for call in trace.layers if ".cell." not in call.name]
-        diagonal = kronecker_factors(dataclasses.replace(trace, layers=outside), fisher_metric(trace.output))
-        factors = KFAC()._factors(policy, model.theta, fisher_metric, model.trace)
+        linearisation, policy_function = problem.linearise(start), problem.policy_function
+        operator = damped(linearisation.fisher, 0.01)
+        forward_pass = policy_function.forward_pass(linearisation.theta, slice(0, problem.count), record_layers=True)
+        outside = [call for call in forward_pass.layer_calls if ".cell." not in call.name]
+        diagonal = kronecker_factors(
+            dataclasses.replace(forward_pass, layer_calls=outside), fisher_metric(forward_pass.output)
+        )
+        factors = KFAC()._factors(policy_function, linearisation.theta, fisher_metric, linearisation.forward_pass)
         names = [name for group in factors.groups for name in group.names]
         assert sum(".cell." in name for name in names) == 2
         preconditioners = [
-            KFAC().fit(policy, model.theta, fisher_metric, damping=0.01, whole=model.trace),
-            KFAC()._preconditioner(diagonal, policy, 0.01),
+            KFAC().fit(
+                policy_function,
+                linearisation.theta,
+                fisher_metric,
+                damping=0.01,
+                forward_pass=linearisation.forward_pass,
+            ),
+            KFAC()._preconditioner(diagonal, policy_function, 0.01),
         ]
-        shares.append([share(a, model.gradient, preconditioner) for preconditioner in (*preconditioners, None)])
+        shares.append(
+            [share(operator, linearisation.gradient, preconditioner) for preconditioner in (*preconditioners, None)]
+        )
     kronecker, diagonal_only, none = np.mean(shares, axis=0)
     assert kronecker > diagonal_only > none
 
 
-def share(a: Any, gradient: Tensor, preconditioner: Any) -> float:
-    x = conjugate_gradient(a, gradient, max_iterations=2, tolerance=0.0, preconditioner=preconditioner).x
-    return float(gradient.dot(x) / x.dot(a(x)).sqrt())
+def share(operator: Any, gradient: Tensor, preconditioner: Any) -> float:
+    x = conjugate_gradient(operator, gradient, max_iterations=2, tolerance=0.0, preconditioner=preconditioner).x
+    return float(gradient.dot(x) / x.dot(operator(x)).sqrt())

@@ -53,7 +53,7 @@ def test_log_probabilities_are_the_behaviours(cell: str, discrete: bool, dtype: 
         rollout = rollout_from(algorithm, actor.buffer)
         problem, start = problem_and_start(algorithm, rollout)
         with torch.no_grad():
-            replayed = problem.policy(start.theta, slice(0, 92)).log_prob(rollout.act)
+            replayed = problem.policy_function(start.theta, slice(0, 92)).log_prob(rollout.act)
         assert (problem.logp_old - behaviour).abs().max() <= PRECISION[dtype]
         assert (replayed - behaviour).abs().max() <= PRECISION[dtype]
         assert behaviour.std() > 0.01

@@ -55,7 +55,7 @@ def test_one_iteration_is_the_exact_line_search_along_the_right_hand_side():
     solution = conjugate_gradient(product_with(torch.diag(double(1.0, 3.0))), double(1.0, 2.0), max_iterations=1)
     torch.testing.assert_close(solution.x, double(5 / 13, 10 / 13))
     assert solution.curvature == pytest.approx(25 / 13, rel=1e-14)
-    # r = b - A x = (8, -4) / 13
+    # r = b - C x = (8, -4) / 13
     assert solution.relative_residual == pytest.approx(math.sqrt(80) / 13 / math.sqrt(5), rel=1e-14)
     assert solution.status is SolveStatus.ITERATION_LIMIT
 
@@ -85,7 +85,7 @@ def test_residual_and_curvature_are_those_of_the_returned_solution(iterations: i
 
 @pytest.mark.parametrize("iterations", [10, 14])
 def test_the_curvature_stays_true_where_conjugacy_is_lost(iterations: int):
-    # There the residual is no longer orthogonal to the solution, and x.b is not x.A x.
+    # There the residual is no longer orthogonal to the solution, and x.b is not x.C x.
     matrix, b = with_eigenvalues(torch.logspace(0, -6, 12)), randn(12)
     solution = conjugate_gradient(product_with(matrix), b, max_iterations=iterations)
     true = float(solution.x.dot(matrix @ solution.x))
@@ -183,7 +183,7 @@ def test_more_iterations_never_raise_the_quadratic_model(size: int, condition: f
     assert energy(exact) - slack <= energy(more.x) <= energy(fewer.x) + slack
     assert energy(fewer.x) <= slack
     assert fewer.curvature == pytest.approx(float(fewer.x.dot(matrix @ fewer.x)), rel=1e-9)
-    # The error is orthogonal to the search space, so that x.b = x.A x, up to the loss of conjugacy.
+    # The error is orthogonal to the search space, so that x.b = x.C x, up to the loss of conjugacy.
     assert fewer.curvature == pytest.approx(float(b.dot(fewer.x)), rel=1e-2)
 
 

@@ -85,7 +85,7 @@ def assert_ends_where_it_started(step: PolicyStep, start: Point) -> None:
     assert step.end is step.start
     assert step.start.theta is start.theta
     assert step.start.evaluation is start.evaluation
-    assert step.start.trace is None  # the graph of a point is not kept longer than for its step
+    assert step.start.forward_pass is None  # the graph of a point is not kept longer than for its step
 
 
 @pytest.mark.parametrize(

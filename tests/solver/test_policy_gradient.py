@@ -60,16 +60,18 @@ def test_gradient_and_products_are_those_of_plain_differentiation(made: str, fam
     obs, act, adv = torch.randn(30, 3).double(), torch.randn(30, 2).double(), torch.randn(30).double()
     function = RowFunction(policy, lambda rows: (obs[rows],), 30)
     problem, start = PolicyProblem.of_rollout(function, act=act, adv=adv)
-    model = problem.linearise(start)
+    linearisation = problem.linearise(start)
     logp = policy(obs).log_prob(act)
     expected = torch.autograd.grad(((logp - logp.detach()).exp() * adv).mean(), list(policy.parameters()))
-    torch.testing.assert_close(model.gradient, torch.cat([g.flatten() for g in expected]), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        linearisation.gradient, torch.cat([g.flatten() for g in expected]), rtol=1e-10, atol=1e-12
+    )
 
     parts = RowFunction(policy, lambda rows: (obs[rows],), 30, micro_batch_size=11)
     other, begin = PolicyProblem.of_rollout(parts, act=act, adv=adv)
-    cut, v = other.linearise(begin), torch.randn(len(model.gradient)).double()
-    torch.testing.assert_close(model.gradient, cut.gradient, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(model.fisher(v), cut.fisher(v), rtol=1e-10, atol=1e-12)
+    cut, v = other.linearise(begin), torch.randn(len(linearisation.gradient)).double()
+    torch.testing.assert_close(linearisation.gradient, cut.gradient, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(linearisation.fisher(v), cut.fisher(v), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("made", MADE)

@@ -17,7 +17,7 @@ from trpo_ts.solver.conjugate_gradient import UNAIDED_TOLERANCE, SolveStatus, co
 
 
 def krylov_solution(matrix: Tensor, b: Tensor, inverse: Tensor, dimension: int) -> Tensor:
-    """Return the minimiser of x.A x / 2 - b.x over the span of M^-1 b, M^-1 A M^-1 b, and so on."""
+    """Return the minimiser of x.C x / 2 - b.x over the span of K b, K C K b, and so on, for the inverse K."""
     vectors = [inverse @ b]
     while len(vectors) < dimension:
         vectors.append(inverse @ (matrix @ (vectors[-1] / vectors[-1].norm())))
@@ -26,16 +26,16 @@ def krylov_solution(matrix: Tensor, b: Tensor, inverse: Tensor, dimension: int) 
 
 
 class DensePreconditioner:
-    """Solves with the inverse of one matrix, and models the operator by another."""
+    """Solves with the inverse of one matrix, and approximates the operator by another."""
 
-    def __init__(self, inverse: Tensor, model: Tensor) -> None:
-        self.inverse, self.model = inverse, model
+    def __init__(self, inverse: Tensor, approximation: Tensor) -> None:
+        self.inverse, self.approximation = inverse, approximation
 
     def solve(self, r: Tensor) -> Tensor:
         return self.inverse @ r
 
     def multiply(self, v: Tensor) -> Tensor:
-        return self.model @ v
+        return self.approximation @ v
 
 
 def preconditioned_system(size: int = 15) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,13 +82,13 @@ def test_a_preconditioner_that_is_the_inverse_needs_one_product():
 
 def test_any_positive_definite_preconditioner_reaches_the_solution():
     matrix, inverse, b = preconditioned_system()
-    for model in (matrix, torch.eye(15, dtype=torch.float64), torch.linalg.inv(inverse)):
+    for approximation in (matrix, torch.eye(15, dtype=torch.float64), torch.linalg.inv(inverse)):
         solution = conjugate_gradient(
             product_with(matrix),
             b,
             max_iterations=100,
             tolerance=1e-12,
-            preconditioner=DensePreconditioner(inverse, model),
+            preconditioner=DensePreconditioner(inverse, approximation),
         )
         torch.testing.assert_close(solution.x, torch.linalg.solve(matrix, b), rtol=1e-8, atol=1e-13)
         assert solution.status is SolveStatus.CONVERGED
@@ -122,16 +122,18 @@ def test_a_preconditioner_that_is_not_positive_and_finite_is_not_used(bad: float
     assert solution.status is plain.status
 
 
-# --- a loose tolerance is meant for a model that is close to the operator
+# --- a loose tolerance is meant for an approximation that is close to the operator
 
 
 @pytest.mark.parametrize(("share", "trusted"), [(1.0, True), (0.5, True), (0.3, False), (0.01, False), (0.0, False)])
-def test_a_model_that_falls_far_short_of_the_first_product_is_not_enough_for_a_loose_tolerance(
+def test_an_approximation_that_falls_far_short_of_the_first_product_is_not_enough_for_a_loose_tolerance(
     share: float, trusted: bool
 ):
     matrix, b = with_eigenvalues(torch.logspace(0, 3, 30)), randn(30)
-    model = DensePreconditioner(torch.eye(30, dtype=torch.float64), share * matrix)
-    solution = conjugate_gradient(product_with(matrix), b, max_iterations=200, tolerance=0.9, preconditioner=model)
+    preconditioner = DensePreconditioner(torch.eye(30, dtype=torch.float64), share * matrix)
+    solution = conjugate_gradient(
+        product_with(matrix), b, max_iterations=200, tolerance=0.9, preconditioner=preconditioner
+    )
     plain = conjugate_gradient(product_with(matrix), b, max_iterations=200, tolerance=0.9)
     assert solution.status is SolveStatus.CONVERGED
     assert (solution.iterations == plain.iterations) is trusted
@@ -144,13 +146,17 @@ def test_a_model_that_falls_far_short_of_the_first_product_is_not_enough_for_a_l
 @pytest.mark.parametrize("factor", [3.0, 1.0, 0.5])
 def test_a_model_that_is_the_operator_up_to_a_factor_is_trusted(factor: float):
     matrix, b = with_eigenvalues(torch.logspace(-1, 2, 30)), randn(30)
-    model = DensePreconditioner(torch.linalg.inv(factor * matrix), factor * matrix)
-    solution = conjugate_gradient(product_with(matrix), b, max_iterations=60, tolerance=0.9, preconditioner=model)
+    preconditioner = DensePreconditioner(torch.linalg.inv(factor * matrix), factor * matrix)
+    solution = conjugate_gradient(
+        product_with(matrix), b, max_iterations=60, tolerance=0.9, preconditioner=preconditioner
+    )
     assert solution.iterations == 1
 
 
 def test_a_tighter_tolerance_than_that_stays():
     matrix, b = with_eigenvalues(torch.logspace(0, 2, 10)), randn(10)
-    model = DensePreconditioner(torch.eye(10, dtype=torch.float64), 0.0 * matrix)
-    solution = conjugate_gradient(product_with(matrix), b, max_iterations=100, tolerance=1e-8, preconditioner=model)
+    preconditioner = DensePreconditioner(torch.eye(10, dtype=torch.float64), 0.0 * matrix)
+    solution = conjugate_gradient(
+        product_with(matrix), b, max_iterations=100, tolerance=1e-8, preconditioner=preconditioner
+    )
     assert solution.relative_residual <= 1e-8

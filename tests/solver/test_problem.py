@@ -47,9 +47,9 @@ def test_a_constant_distribution_has_a_zero_gradient(
         micro_batch_size=micro_batch_size,
     )
     for place in (start, point(theta)):
-        model = problem.linearise(place)
-        assert torch.equal(model.gradient, torch.zeros_like(theta))
-        assert torch.equal(model.fisher(theta), torch.zeros_like(theta))
+        linearisation = problem.linearise(place)
+        assert torch.equal(linearisation.gradient, torch.zeros_like(theta))
+        assert torch.equal(linearisation.fisher(theta), torch.zeros_like(theta))
 
 
 # --- the problem: gradient, operator and evaluation over the rollout
@@ -61,11 +61,11 @@ def test_a_constant_distribution_has_a_zero_gradient(
 def test_a_problem_is_its_equations(family: Family, ent_coef: float, distance: float):
     case = DenseProblem(DensePolicy(family), ent_coef=ent_coef)
     theta = case.policy.moved(distance)
-    model, evaluation = case.problem.linearise(point(theta)), case.problem.evaluate(theta)
+    linearisation, evaluation = case.problem.linearise(point(theta)), case.problem.evaluate(theta)
     size = len(theta)
-    torch.testing.assert_close(model.gradient, case.gradient(theta), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(dense(model.fisher, size), case.policy.fisher(theta), rtol=1e-9, atol=1e-11)
-    assert model.objective == pytest.approx(float(case.objective(theta)), rel=1e-11)
+    torch.testing.assert_close(linearisation.gradient, case.gradient(theta), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(dense(linearisation.fisher, size), case.policy.fisher(theta), rtol=1e-9, atol=1e-11)
+    assert linearisation.objective == pytest.approx(float(case.objective(theta)), rel=1e-11)
     assert evaluation.objective == pytest.approx(float(case.objective(theta)), rel=1e-11)
     assert evaluation.kl == pytest.approx(float(case.policy.kl(case.policy.theta, theta)), rel=1e-9, abs=1e-12)
     assert evaluation.entropy == pytest.approx(float(case.policy.distribution(theta).entropy().mean()), rel=1e-11)
@@ -125,11 +125,11 @@ def test_fisher_subsampling_takes_evenly_spaced_rows(
 ):
     case = DenseProblem(DensePolicy(NORMAL, rows=count), fisher_subsampling=fraction, micro_batch_size=micro_batch_size)
     theta = case.policy.theta
-    model = case.problem.linearise(case.start)
+    linearisation = case.problem.linearise(case.start)
     expected = case.policy.fisher(theta, torch.tensor(rows))
-    torch.testing.assert_close(dense(model.fisher, len(theta)), expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(dense(linearisation.fisher, len(theta)), expected, rtol=1e-9, atol=1e-11)
     # Gradient and evaluation still see every row.
-    torch.testing.assert_close(model.gradient, case.gradient(theta), rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(linearisation.gradient, case.gradient(theta), rtol=1e-10, atol=1e-13)
     moved = case.policy.moved(0.1)
     assert case.problem.evaluate(moved).kl == pytest.approx(float(case.policy.kl(theta, moved)), rel=1e-9)
 
@@ -154,9 +154,9 @@ def test_subsampled_rows_are_distinct_in_range_and_in_parts_no_larger_than_the_m
         micro_batch_size=micro,
         fisher_subsampling=fraction,
     )
-    model = problem.linearise(start)
+    linearisation = problem.linearise(start)
     seen.clear()
-    model.fisher(torch.ones(1))
+    linearisation.fisher(torch.ones(1))
     rows = [row for part in seen for row in part]
     if rows:  # empty where the graph of a single part was kept
         assert rows == sorted(set(rows))

@@ -193,11 +193,11 @@ def test_a_preconditioned_step_of_few_products_keeps_the_bound_and_is_closer_to_
 
 
 @both
-def test_where_there_is_nothing_to_model_a_loose_tolerance_is_not_taken(family: Family):
+def test_where_there_is_nothing_to_factor_a_loose_tolerance_is_not_taken(family: Family):
     case = DenseProblem(DensePolicy(family, rows=30))  # its parameters are in no layer
-    model = case.problem.linearise(case.start)
+    linearisation = case.problem.linearise(case.start)
     loose, plain = (
-        natural_gradient(case.problem, model, SolverSettings(100, 1e-3, 0.9, preconditioner))
+        natural_gradient(case.problem, linearisation, SolverSettings(100, 1e-3, 0.9, preconditioner))
         for preconditioner in (KFAC(), None)
     )
     assert loose.solution.relative_residual <= 0.01

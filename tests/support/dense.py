@@ -427,14 +427,14 @@ def problem_of(
     **settings: float,
 ) -> tuple[PolicyProblem, Point]:
     """Return the problem of a policy that is a function of ``theta`` and rows, and the point where it starts."""
-    policy = RowFunction(
+    policy_function = RowFunction(
         _Parametrised(function, theta),
         lambda rows: (rows,),
         len(adv),
         starts=starts,
         micro_batch_size=micro_batch_size,
     )
-    return PolicyProblem.of_rollout(policy, act=act, adv=adv, **settings)
+    return PolicyProblem.of_rollout(policy_function, act=act, adv=adv, **settings)
 
 
 def point(theta: Tensor) -> Point:

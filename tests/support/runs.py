@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from random_trainings import bits
 from tianshou.algorithm.optim import AdamOptimizerFactory
-from tianshou.data import Collector, CollectStats, VectorReplayBuffer
+from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 
 from trpo_ts import TRPO
+from trpo_ts.collectors import VectorEnvNormReward
 from trpo_ts.critics import make_critic
 from trpo_ts.policies import make_policy
 from trpo_ts.training import FiniteVectorEnv, LinearDecay, trainer_params
@@ -30,7 +31,9 @@ def make_run(
     seed: int = 0,
     tests: bool = True,
     normalised: bool = True,
+    rewards: bool = False,
     vector: Any = DummyVectorEnv,
+    collector: Any = Collector,
     hidden: tuple[int, ...] = (8,),
     **params: Any,
 ) -> tuple[TRPO, Any]:
@@ -46,6 +49,8 @@ def make_run(
     test_envs = DummyVectorEnv([make_env] * 2)
     training_envs.seed(seed)
     test_envs.seed(seed + 100)
+    if rewards:
+        training_envs = VectorEnvNormReward(training_envs)
     if normalised:
         training_envs = VectorEnvNormObs(training_envs)
         test_envs = VectorEnvNormObs(test_envs, update_obs_rms=False)
@@ -58,8 +63,8 @@ def make_run(
         return_scaling=True,
     )
     defaults = {
-        "training_collector": Collector[CollectStats](algorithm, training_envs, VectorReplayBuffer(2048, ENVS)),
-        "test_collector": Collector[CollectStats](algorithm, test_envs) if tests else None,
+        "training_collector": collector(algorithm, training_envs, VectorReplayBuffer(2048, ENVS)),
+        "test_collector": collector(algorithm, test_envs) if tests else None,
         "test_step_num_episodes": 2,
         "max_epochs": EPOCHS,
         "epoch_num_steps": STEPS,

@@ -143,7 +143,7 @@ def rollout_from(algorithm: Any, buffer: VectorReplayBuffer) -> Rollout:
 def problem_and_start(algorithm: Any, rollout: Rollout) -> tuple[PolicyProblem, Point]:
     """Return the problem that an update solves, and the point of the behaviour policy."""
     with evaluation_mode(algorithm.policy), without_validation():
-        return algorithm._problem(algorithm._policy_of(rollout), rollout)
+        return algorithm._problem(algorithm._policy_function(rollout), rollout)
 
 
 def logp_old(algorithm: Any, buffer: VectorReplayBuffer) -> Tensor:

@@ -1,17 +1,18 @@
 r"""Chains of linear layers and activations, and the products with their Jacobian, written out.
 
 Most policies and critics are such chains. From the input :math:`y_0` each link :math:`l = 0, 1, \dots` computes
-:math:`y_{l+1} = \phi_l(y_l W_l^\top + b_l)`. The two products that a second-order method needs are short:
+:math:`y_{l+1} = \psi_l(y_l W_l^\top + b_l)`. The two products that a second-order method needs are short:
 
 .. math::
-    J v: \quad &t_{l+1} = \phi_l' \odot (y_l V_l^\top + v_l + t_l W_l^\top), \\
-    J^\top u: \quad &g_l = \phi_l' \odot (g_{l+1} W_{l+1}), \quad
-    \bar W_l = g_l^\top y_l, \quad \bar b_l = \textstyle\sum_n g_{ln}.
+    J v: \quad &\dot y_{l+1} = \psi_l' \odot (y_l \dot W_l^\top + \dot b_l + \dot y_l W_l^\top), \\
+    J^\top u: \quad &h_l = \psi_l' \odot (h_{l+1} W_{l+1}), \quad
+    \bar W_l = h_l^\top y_l, \quad \bar b_l = \textstyle\sum_n h_{ln}.
 
-:math:`V_l` and :math:`v_l` are the parts of :math:`v` for :math:`W_l` and :math:`b_l`, :math:`t_l` is the tangent of
-:math:`y_l`, and :math:`u` takes the place of :math:`g_{l+1} W_{l+1}` at the output. Written out, they need no graph
-from layer to layer. At the sizes of reinforcement learning, where an operation takes about ten microseconds, that graph
-is much of the time.
+A dot marks a tangent: :math:`v` consists of :math:`\dot W_l` and :math:`\dot b_l`. A bar marks a derivative:
+:math:`J^\top u` consists of :math:`\bar W_l` and :math:`\bar b_l`. :math:`h_l` is the derivative in the linear layer's
+output, before the activation; in the last link :math:`u` replaces :math:`h_{l+1} W_{l+1}`. Written out, the products
+need no graph from layer to layer. At the sizes of reinforcement learning, where an operation takes about ten
+microseconds, that graph is much of the time.
 """
 
 from __future__ import annotations
@@ -126,19 +127,19 @@ class ChainPass:
         """What the output depends on: the input, the weights, the biases."""
         return self.values[0], *self.weights, *self.biases
 
-    def of_samples(self, samples: Tensor) -> ChainPass:
-        """Return the pass of some of the samples, given by their indices."""
+    def of_rows(self, rows: Tensor) -> ChainPass:
+        """Return the pass of some of the rows, given by their indices."""
         part = copy(self)
-        part.values = [value.detach()[samples] for value in self.values]
+        part.values = [value.detach()[rows] for value in self.values]
         return part
 
     def derivatives(self, cotangent: Tensor) -> Iterator[tuple[int, Tensor]]:
-        r"""Yield, from the last link to the first, its index and :math:`g_l`, the derivative in its linear output.
+        r"""Yield, from the last link to the first, its index and :math:`h_l`, the derivative in its linear output.
 
         :param cotangent: the derivative :math:`u` in the chain's output, shape ``(N, outputs)``.
         """
         for i in reversed(range(len(self.links))):
-            # g_l = phi_l'(y_{l+1}) * (g_{l+1} W_{l+1}), shape (N, width of link l); u replaces the product at the end.
+            # h_l = psi_l'(y_{l+1}) * (h_{l+1} W_{l+1}), shape (N, width of link l); in the last link u is that product.
             cotangent = self.links[i].times_derivative(cotangent, self.values[i + 1])
             yield i, cotangent
             if i > 0:
@@ -154,26 +155,26 @@ class ChainPass:
         count = len(self.links)
         for i, derivative in self.derivatives(cotangent):
             if needed[1 + i]:
-                gradients[1 + i] = weight_gradient(derivative, self.values[i])  # g_l^T y_l
+                gradients[1 + i] = weight_gradient(derivative, self.values[i])  # h_l^T y_l
             if needed[1 + count + i]:
-                gradients[1 + count + i] = derivative.sum(0)  # sum_n g_ln
+                gradients[1 + count + i] = derivative.sum(0)  # sum_n h_ln
             if i == 0 and needed[0]:
-                gradients[0] = matmul(derivative, self.weights[0])  # g_0 W_0
+                gradients[0] = matmul(derivative, self.weights[0])  # h_0 W_0
         return gradients
 
     def push_forward(self, tangents: Sequence[Tensor | None]) -> Tensor:
         r"""Return :math:`J v`, shape ``(N, outputs)``, for tangents of each of :attr:`inputs`, None meaning zero."""
         count = len(self.links)
-        tangent = tangents[0]  # t_0, (N, inputs)
+        tangent = tangents[0]  # dy_0, (N, inputs)
         for i, link in enumerate(self.links):
             weight, bias = tangents[1 + i], tangents[1 + count + i]
-            # The product rule on y_l W_l^T + b_l: first y_l V_l^T + v_l, then t_l W_l^T.
+            # The product rule on y_l W_l^T + b_l: first y_l dW_l^T + db_l, then dy_l W_l^T.
             through = torch.zeros_like(self.values[i + 1]) if weight is None else affine(self.values[i], weight, bias)
             if weight is None and bias is not None:
                 through += bias
             if tangent is not None:
                 through += affine(tangent, self.weights[i])
-            tangent = link.times_derivative(through, self.values[i + 1])  # t_{l+1}
+            tangent = link.times_derivative(through, self.values[i + 1])  # dy_{l+1}
         assert tangent is not None
         return tangent
 
@@ -191,7 +192,7 @@ class ChainPass:
 
 
 def weight_gradient(derivative: Tensor, x: Tensor) -> Tensor:
-    """Return g^T x, shape ``(outputs, inputs)``, from ``(N, outputs)`` and ``(N, inputs)``.
+    """Return h^T y, shape ``(outputs, inputs)``, from ``(N, outputs)`` and ``(N, inputs)``.
 
     The library's product is faster with the narrower factor on the left.
     """

@@ -16,27 +16,27 @@ from trpo_ts.autodiff.layer_calls import LayerCall, recorded_layers
 from trpo_ts.autodiff.module_tree import modules_of, named_parameters_of
 from trpo_ts.validation.trainable_parameters import check_no_hooks, check_trainable
 
-__all__ = ["FlatParameters", "Trace", "graph_nodes", "unflattened"]
+__all__ = ["FlatParameters", "ForwardPass", "graph_nodes", "unflattened"]
 
 
 @dataclass(frozen=True)
-class Trace:
-    """An evaluation of a module, with what flowed through it.
+class ForwardPass:
+    """An evaluation of a module with its graph, and what flowed through its layers.
 
     :param theta: the parameter vector, shape ``(P,)``.
     :param output: what the module returned.
-    :param parts: the views of ``theta`` that replaced its parameters, by name.
-    :param layers: the calls of its linear and convolutional layers; empty where they were not recorded.
+    :param views: the views of ``theta`` that replaced the module's parameters, by name.
+    :param layer_calls: the calls of its linear and convolutional layers; empty where they were not recorded.
     """
 
     theta: Tensor
     output: Any
-    parts: dict[str, Tensor]
-    layers: list[LayerCall]
+    views: dict[str, Tensor]
+    layer_calls: list[LayerCall]
 
-    def has_samples(self, count: int) -> bool:
-        """Whether the first dimension of each layer's output seems to be that of ``count`` samples."""
-        return all(len(call.shape) > 1 and call.shape[0] == count for call in self.layers)
+    def has_rows(self, count: int) -> bool:
+        """Whether the first dimension of each layer's output seems to be that of ``count`` rows of the rollout."""
+        return all(len(call.shape) > 1 and call.shape[0] == count for call in self.layer_calls)
 
 
 class FlatParameters:
@@ -44,10 +44,10 @@ class FlatParameters:
 
     :meth:`call` evaluates the module at any :math:`\theta` without touching the module, so that derivatives are
     taken with respect to one leaf and a candidate of the line search never overwrites the network. Parameters
-    with ``requires_grad=False`` are constants; parameters that the output does not use get a zero gradient.
+    with ``requires_grad=False`` are frozen; parameters that the output does not use get a zero gradient.
 
     :param module: the module; its parameters must share one device and one floating dtype.
-    :param only: the parameters that may move, when not all of the module's; the others are constants.
+    :param only: the parameters that may move, when not all of the module's; the others are frozen.
     :raises ValueError: when there is no trainable parameter, their devices or dtypes differ, or one has hooks.
     """
 
@@ -81,15 +81,15 @@ class FlatParameters:
     def write(self, theta: Tensor) -> None:
         """Set the module's parameters to ``theta``, shape ``(P,)``."""
         with torch.no_grad():
-            parts = unflattened(theta, self._parameters)
-            torch._foreach_copy_(list(self._parameters.values()), list(parts.values()))
+            views = unflattened(theta, self._parameters)
+            torch._foreach_copy_(list(self._parameters.values()), list(views.values()))
 
     def unflatten(self, theta: Tensor) -> dict[str, Tensor]:
-        """Return the parts of ``theta``, shape ``(P,)``, by parameter name, as views in the parameters' shapes."""
-        parts = unflattened(theta, self._parameters)
+        """Return the views of ``theta``, shape ``(P,)``, by parameter name and in the parameters' shapes."""
+        views = unflattened(theta, self._parameters)
         for name, kind in self._kinds.items():  # a subclass of Tensor may compute otherwise
-            parts[name] = parts[name].as_subclass(kind)
-        return parts
+            views[name] = views[name].as_subclass(kind)
+        return views
 
     @property
     def slices(self) -> dict[str, slice]:
@@ -99,15 +99,15 @@ class FlatParameters:
             name: slice(end - p.numel(), end) for (name, p), end in zip(self._parameters.items(), ends, strict=True)
         }
 
-    def trace(self, theta: Tensor, *args: Any, record_layers: bool = True) -> Trace:
+    def forward_pass(self, theta: Tensor, *args: Any, record_layers: bool = True) -> ForwardPass:
         """Evaluate like :meth:`call`, and record what flows through the layers unless that is not wanted."""
-        parts = self.unflatten(theta)
+        views = self.unflatten(theta)
         recording: AbstractContextManager[list[LayerCall]] = nullcontext([])
         if record_layers:
             recording = recorded_layers(self._module)
-        with recording as layers, self._substituted(parts):
+        with recording as layer_calls, self._substituted(views):
             output = self._module(*args)
-        return Trace(theta, output, parts, layers)
+        return ForwardPass(theta, output, views, layer_calls)
 
     def acting(self, *args: Any) -> Any:
         """Evaluate the module as it is, with its own parameters, as acting does."""
@@ -121,9 +121,9 @@ class FlatParameters:
     def check_call(self, output: Tensor, network: str) -> None:
         """Check that the module reaches its parameters through its attributes alone.
 
-        Where ``theta`` was a constant, no leaf of the graph may then be a parameter.
+        Where ``theta`` took no gradient, no leaf of the graph may be a parameter.
 
-        :param output: a tensor from a :meth:`call` with a constant, computed with a graph.
+        :param output: a tensor from a :meth:`call` with such a ``theta``, computed with a graph.
         :param network: what the module is to a user, "policy" or "critic".
         :raises ValueError: where a module reaches a parameter through a list, say, as well as through its attributes.
         """
@@ -136,13 +136,13 @@ class FlatParameters:
             )
 
     @contextmanager
-    def _substituted(self, parts: Mapping[str, Tensor]) -> Iterator[None]:
+    def _substituted(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """Put tensors in the place of the parameters, in the modules' own tables, and the parameters back at the end.
 
         ``torch.func.functional_call`` does the same in many times the time.
         """
         for table, key, name, _ in self._places:
-            table[key] = parts[name]
+            table[key] = tensors[name]
         try:
             yield
         finally:
@@ -158,9 +158,9 @@ def _memory(parameter: nn.Parameter) -> object:
 
 
 def unflattened(theta: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the parts of ``theta``, shape ``(P,)``, as views in the shapes of the tensors ``like``, by their names."""
-    parts = theta.split([tensor.numel() for tensor in like.values()])
-    return {name: part.view(tensor.shape) for (name, tensor), part in zip(like.items(), parts, strict=True)}
+    """Return the views of ``theta``, shape ``(P,)``, in the shapes of the tensors ``like`` and by their names."""
+    views = theta.split([tensor.numel() for tensor in like.values()])
+    return {name: view.view(tensor.shape) for (name, tensor), view in zip(like.items(), views, strict=True)}
 
 
 def _leaves(output: Tensor) -> Iterator[Tensor]:

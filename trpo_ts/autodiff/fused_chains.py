@@ -31,7 +31,7 @@ _replacing = threading.Lock()
 
 @contextmanager
 def fused_chains(*networks: nn.Module) -> Iterator[None]:
-    """Evaluate each ``nn.Sequential`` of linear layers and activations in the networks as one operation meanwhile.
+    """Evaluate each ``nn.Sequential`` of linear layers and activations in the networks as one operation.
 
     This replaces ``forward`` on those instances, and removes it at the end. The outputs are equal up to rounding and
     differentiable to any order. Unchanged are other layers, subclasses, layers with hooks or with a ``forward`` of
@@ -66,7 +66,7 @@ def observed_chains(observer: Callable[[ChainPass, Tensor], None]) -> Iterator[N
 
 @contextmanager
 def linear_in_cotangents() -> Iterator[None]:
-    r"""Promise that :math:`J^\top u` is only differentiated with respect to :math:`u` meanwhile."""
+    r"""Promise that :math:`J^\top u` is only differentiated with respect to :math:`u` inside the context."""
     token = _only_cotangents.set(True)
     try:
         yield

@@ -33,7 +33,7 @@ class _Way(Enum):
 
 
 class GaussNewton:
-    r"""The products with :math:`J` and :math:`J^\top` of one graph, for some of its tensors.
+    r"""The products with :math:`J` and :math:`J^\top` of one graph, for some of its parameters.
 
     :math:`J^\top u` is built once as a function of :math:`u`, in which it is linear. Its derivative along :math:`v` is
     :math:`J v`, so that a product with :math:`J^\top M J` costs two backward passes and no forward pass.
@@ -42,7 +42,7 @@ class GaussNewton:
         first dimension.
     :param parameters: the leaves from which the outputs were computed.
     :param cotangents: some :math:`u` whose :math:`J^\top u` is wanted, shaped like the metric's outputs.
-    :param outputs_at: the metric's outputs as a function of the tensors. With it, :math:`J v` is taken by central
+    :param outputs_at: the metric's outputs as a function of the parameters. With it, :math:`J v` is taken by central
         differences where an operation in the graph has no second derivative.
     """
 
@@ -149,20 +149,23 @@ class GaussNewton:
         return scale < tiny or not (left - right) * (left - right) > rounding * scale
 
     def _differences(self, tangents: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return J v by central differences of z along v, (z(p + h v) - z(p - h v)) / 2h, to about eps^(2/3)."""
+        """Return J v by central differences of the outputs along v, to about eps^(2/3).
+
+        They are (z(theta + width v) - z(theta - width v)) / (2 width); width v is about eps^(1/3) of theta's length.
+        """
         assert self._outputs_at is not None
         length = _norm(tangents)
         if length == 0.0:
             return [torch.zeros_like(output) for output in self._outputs]
         size = _norm(p.detach() for p in self._parameters)
-        h = torch.finfo(tangents[0].dtype).eps ** (1 / 3) * max(1.0, size) / length
+        width = torch.finfo(tangents[0].dtype).eps ** (1 / 3) * max(1.0, size) / length
         with torch.no_grad():
             moved = (
-                self._outputs_at([p + sign * h * t for p, t in zip(self._parameters, tangents, strict=True)])
+                self._outputs_at([p + sign * width * t for p, t in zip(self._parameters, tangents, strict=True)])
                 for sign in (1.0, -1.0)
             )
             after, before = moved
-            return [(after[i] - before[i]) / (2 * h) for i in self._live]
+            return [(after[i] - before[i]) / (2 * width) for i in self._live]
 
     def _pull_back(self, cotangents: Sequence[Tensor], *, create_graph: bool = False) -> tuple[Tensor, ...]:
         if not self._live:

@@ -17,30 +17,32 @@ from trpo_ts.autodiff.fused_chains import observed_chains
 from trpo_ts.autodiff.module_tree import named_modules_of
 from trpo_ts.autodiff.watched_modules import computes_as
 
-__all__ = ["LayerCall", "LayerRows", "layer_derivatives", "recorded_layers"]
+__all__ = ["LayerCall", "LayerPairs", "layer_derivatives", "recorded_layers"]
 
 
 @dataclass(frozen=True)
-class LayerRows:
-    """The vectors that met a layer's weight matrix.
+class LayerPairs:
+    r"""A layer's inputs :math:`y` and the derivatives :math:`h` in its outputs, in pairs.
+
+    A pair gives the derivative in the weights, :math:`h y^\top`. A linear layer that is called once has one pair for
+    each row of the rollout; a convolution has one for each row and position, since it multiplies one patch at each.
 
     :param name: the prefix of the layer's parameter names, with its dot; empty for a network that is itself a layer.
-    :param inputs: what the matrix was multiplied with, shape ``(rows, inputs)``. A convolution multiplies one patch
-        for each sample and position.
-    :param derivatives: some function's derivatives with respect to the products, shape ``(rows, outputs)``.
+    :param inputs: what the weight matrix was multiplied with, shape ``(pairs, inputs)``.
+    :param derivatives: some function's derivatives with respect to the products, shape ``(pairs, outputs)``.
     """
 
     name: str
     inputs: Tensor
     derivatives: Tensor
 
-    def of_samples(self, samples: Tensor) -> LayerRows:
-        """Return some of the rows, given by their indices."""
-        return LayerRows(self.name, self.inputs[samples], self.derivatives[samples])
+    def of_rows(self, rows: Tensor) -> LayerPairs:
+        """Return the pairs of some rows, given by their indices, where each row has one."""
+        return LayerPairs(self.name, self.inputs[rows], self.derivatives[rows])
 
-    def to(self, dtype: torch.dtype) -> LayerRows:
-        """Return the rows in another dtype."""
-        return LayerRows(self.name, self.inputs.to(dtype), self.derivatives.to(dtype))
+    def to(self, dtype: torch.dtype) -> LayerPairs:
+        """Return the pairs in another dtype."""
+        return LayerPairs(self.name, self.inputs.to(dtype), self.derivatives.to(dtype))
 
 
 class LayerCall(Protocol):
@@ -54,11 +56,11 @@ class LayerCall(Protocol):
     def shape(self) -> torch.Size:
         """The shape of what was returned."""
 
-    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
-        """Return each layer's rows, from a function's derivative with respect to the output.
+    def pairs(self, derivative: Tensor, rows: Tensor | None = None) -> list[LayerPairs]:
+        """Return each layer's pairs, from a function's derivative with respect to the output.
 
         :param derivative: shaped like the output.
-        :param samples: the indices in the first dimension whose rows are wanted; None means all.
+        :param rows: the indices in the first dimension whose pairs are wanted; None means all.
         """
 
 
@@ -70,20 +72,20 @@ class _SingleCall:
     edge: GradientEdge
     shape: torch.Size
 
-    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+    def pairs(self, derivative: Tensor, rows: Tensor | None = None) -> list[LayerPairs]:
         x = self.input
-        if samples is not None:
-            x, derivative = x[samples], derivative[samples]
+        if rows is not None:
+            x, derivative = x[rows], derivative[rows]
         if isinstance(self.layer, nn.Linear):
-            return [LayerRows(self.name, x.reshape(-1, x.shape[-1]), derivative.reshape(-1, derivative.shape[-1]))]
+            return [LayerPairs(self.name, x.reshape(-1, x.shape[-1]), derivative.reshape(-1, derivative.shape[-1]))]
         # A convolution is a linear layer on patches. F.unfold returns them as (N, inputs, positions); the derivative is
-        # (N, outputs, height, width). Both become one row for each sample and position, in the same order.
+        # (N, outputs, height, width). Both become one pair for each row and position, in the same order.
         conv = self.layer
         padding = conv._reversed_padding_repeated_twice
         padded = F.pad(x, padding, "constant" if conv.padding_mode == "zeros" else conv.padding_mode)
         patches = F.unfold(padded, conv.kernel_size, dilation=conv.dilation, stride=conv.stride)
         inputs = patches.transpose(1, 2).reshape(-1, patches.shape[1])
-        return [LayerRows(self.name, inputs, derivative.flatten(2).transpose(1, 2).reshape(-1, derivative.shape[1]))]
+        return [LayerPairs(self.name, inputs, derivative.flatten(2).transpose(1, 2).reshape(-1, derivative.shape[1]))]
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,14 @@ class _ChainCall:
     edge: GradientEdge
     shape: torch.Size
 
-    def rows(self, derivative: Tensor, samples: Tensor | None = None) -> list[LayerRows]:
+    def pairs(self, derivative: Tensor, rows: Tensor | None = None) -> list[LayerPairs]:
         chain = self.chain
-        if samples is not None:
-            chain, derivative = chain.of_samples(samples), derivative[samples]
+        if rows is not None:
+            chain, derivative = chain.of_rows(rows), derivative[rows]
         with torch.no_grad():
             derivatives = dict(chain.derivatives(derivative))
         return [
-            LayerRows(self.names[link.linear], chain.values[i].detach(), derivatives[i])
+            LayerPairs(self.names[link.linear], chain.values[i].detach(), derivatives[i])
             for i, link in enumerate(chain.links)
         ]
 

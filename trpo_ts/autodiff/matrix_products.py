@@ -32,12 +32,12 @@ _IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
-    r"""Return :math:`\phi(x W^\top + b)`, without a graph.
+    r"""Return :math:`\psi(x W^\top + b)`, without a graph.
 
     :param x: shape ``(N, inputs)``.
     :param weight: shape ``(outputs, inputs)``.
     :param bias: shape ``(outputs,)``.
-    :param activation: the name of :math:`\phi`: "none", "tanh", "sigmoid" or "relu".
+    :param activation: the name of :math:`\psi`: "none", "tanh", "sigmoid" or "relu".
     """
     operator = _onednn_linear()
     pays = len(x) * weight.numel() >= _LEAST_PRODUCTS or (activation == "tanh" and len(x) * len(weight) >= _LEAST_TANHS)

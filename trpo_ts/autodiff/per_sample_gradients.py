@@ -1,18 +1,18 @@
-r"""The gradients of a network with one output per sample, for all samples at once and without their being formed.
+r"""Per-sample gradients: those of a network with one output per row, for all rows at once, without forming them.
 
-Where every parameter belongs to a linear layer that meets each sample once, the gradient of the sample's output is
+Where every parameter belongs to a linear layer that meets each row once, the gradient of the row's output is
 
-.. math:: \nabla_{W_l} V(s_n) = g_{ln}\, a_{ln}^\top, \qquad \nabla_{b_l} V(s_n) = g_{ln},
+.. math:: \nabla_{W_l} V(s_n) = h_{ln}\, y_{ln}^\top, \qquad \nabla_{b_l} V(s_n) = h_{ln},
 
-with the layer's input :math:`a` and the derivative :math:`g` with respect to its output (Goodfellow 2015,
+with the layer's input :math:`y` and the derivative :math:`h` with respect to its output (Goodfellow 2015,
 arXiv:1510.01799). One backward pass gives all of them, and the products with the Jacobian are
 
 .. math::
-    (J v)_n = \sum_l g_{ln}^\top (V_l a_{ln} + v_l), \qquad
-    (J^\top u)_{W_l} = \sum_n u_n\, g_{ln}\, a_{ln}^\top, \quad (J^\top u)_{b_l} = \sum_n u_n\, g_{ln}:
+    (J v)_n = \sum_l h_{ln}^\top (\dot W_l y_{ln} + \dot b_l), \qquad
+    (J^\top u)_{W_l} = \sum_n u_n\, h_{ln}\, y_{ln}^\top, \quad (J^\top u)_{b_l} = \sum_n u_n\, h_{ln}:
 
-one matrix product per layer each, where going through the layers one after another takes two. :math:`V_l` and
-:math:`v_l` are the parts of :math:`v` for :math:`W_l` and :math:`b_l`.
+one matrix product per layer each, where going through the layers one after another takes two. :math:`v` consists of
+:math:`\dot W_l` and :math:`\dot b_l`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from trpo_ts.autodiff.chains import weight_gradient
-from trpo_ts.autodiff.flat_parameters import Trace, unflattened
-from trpo_ts.autodiff.layer_calls import LayerRows, layer_derivatives
+from trpo_ts.autodiff.flat_parameters import ForwardPass, unflattened
+from trpo_ts.autodiff.layer_calls import LayerPairs, layer_derivatives
 from trpo_ts.autodiff.matrix_products import affine
 
 __all__ = ["PerSampleGradients", "per_sample_gradients"]
@@ -36,53 +36,54 @@ __all__ = ["PerSampleGradients", "per_sample_gradients"]
 class PerSampleGradients:
     r"""The Jacobian :math:`J` of the outputs, shape ``(N, P)``, as outer products.
 
-    :param rows: each layer's inputs and derivatives, in the order of the parameter vector.
-    :param parts: the parameters by name, in that order.
+    :param pairs: each layer's inputs and derivatives, one pair for each row.
+    :param views: the parameters by name, in the order of the parameter vector.
     """
 
-    rows: Sequence[LayerRows]
-    parts: Mapping[str, Tensor]
+    pairs: Sequence[LayerPairs]
+    views: Mapping[str, Tensor]
 
     def times(self, v: Tensor) -> Tensor:
         """Return J v, shape ``(N,)``, for v of shape ``(P,)``."""
-        tangents = unflattened(v, self.parts)
-        total = v.new_zeros(len(self.rows[0].inputs))
-        for row in self.rows:
-            change = affine(row.inputs, tangents[f"{row.name}weight"], tangents.get(f"{row.name}bias"))
-            total += change.mul_(row.derivatives).sum(1)
+        tangents = unflattened(v, self.views)
+        total = v.new_zeros(len(self.pairs[0].inputs))
+        for layer in self.pairs:
+            change = affine(layer.inputs, tangents[f"{layer.name}weight"], tangents.get(f"{layer.name}bias"))
+            total += change.mul_(layer.derivatives).sum(1)
         return total
 
     def transposed_times(self, u: Tensor) -> Tensor:
         """Return J^T u, shape ``(P,)``, for u of shape ``(N,)``."""
         found = {}
-        for row in self.rows:
-            found[f"{row.name}weight"] = weight_gradient(row.derivatives * u.unsqueeze(1), row.inputs)
-            if f"{row.name}bias" in self.parts:
-                found[f"{row.name}bias"] = row.derivatives.mT.mv(u)
-        return torch.cat([found[name].reshape(-1) for name in self.parts])
+        for layer in self.pairs:
+            found[f"{layer.name}weight"] = weight_gradient(layer.derivatives * u.unsqueeze(1), layer.inputs)
+            if f"{layer.name}bias" in self.views:
+                found[f"{layer.name}bias"] = layer.derivatives.mT.mv(u)
+        return torch.cat([found[name].reshape(-1) for name in self.views])
 
 
-def per_sample_gradients(outputs: Tensor, trace: Trace) -> PerSampleGradients | None:
-    """Return the gradients of one output per sample; None where they are not such outer products.
+def per_sample_gradients(outputs: Tensor, forward_pass: ForwardPass) -> PerSampleGradients | None:
+    """Return the gradients of one output per row; None where they are not such outer products.
 
     They are where the network is a single path of linear layers, elementwise functions and views, which the graph
     tells, and no parameter is found outside of a layer, or in two.
 
-    :param outputs: shape ``(N,)``, computed from the trace's output.
-    :param trace: the network's evaluation.
+    :param outputs: shape ``(N,)``, computed from the forward pass's output.
+    :param forward_pass: the network's evaluation.
     """
-    calls = trace.layers
+    calls = forward_pass.layer_calls
     if not all(len(call.shape) == 2 and call.shape[0] == len(outputs) for call in calls):
         return None
     if not calls or _layers_on_path(outputs) != [call.edge.node for call in reversed(calls)]:
         return None
     derivatives = layer_derivatives([outputs], [torch.ones_like(outputs)], calls)
-    rows = [row for call, derivative in zip(calls, derivatives, strict=True) for row in call.rows(derivative)]
-    weights = [f"{row.name}weight" for row in rows]
-    known = {*weights, *(f"{row.name}bias" for row in rows)}
-    if len(set(weights)) < len(rows) or not set(weights) <= trace.parts.keys() or not trace.parts.keys() <= known:
+    layers = [pairs for call, derivative in zip(calls, derivatives, strict=True) for pairs in call.pairs(derivative)]
+    weights = [f"{layer.name}weight" for layer in layers]
+    known = {*weights, *(f"{layer.name}bias" for layer in layers)}
+    views = forward_pass.views
+    if len(set(weights)) < len(layers) or not set(weights) <= views.keys() or not views.keys() <= known:
         return None
-    return PerSampleGradients(rows, trace.parts)
+    return PerSampleGradients(layers, views)
 
 
 _LAYERS = {"_ChainBackward": 0, "AddmmBackward": 1, "MmBackward": 0}

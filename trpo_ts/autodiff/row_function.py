@@ -1,7 +1,9 @@
 r"""A module over the rows of a rollout, as a function of its parameter vector.
 
-Policy and critic are both such a function, :math:`(\theta, \text{rows}) \mapsto` outputs. It knows into which parts the
-rows are cut, so that what is made of it (objective, gradient, products, K-FAC's factors) need not.
+Policy and critic are both such a function, :math:`(\theta, \text{rows}) \mapsto` outputs: the policy function gives the
+action distributions :math:`\pi_\theta(\cdot|s_n)`, the value function the values :math:`V_\phi(s_n)`. A row is one
+transition of the rollout. The function knows into which micro-batches the rows are cut, so that what is made of it
+(objective, gradient, products, K-FAC's factors) need not.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trpo_ts.autodiff.flat_parameters import FlatParameters, Trace
+from trpo_ts.autodiff.flat_parameters import FlatParameters, ForwardPass
 from trpo_ts.autodiff.rows import Rows, evenly_spaced, row_slices
 
 __all__ = ["RowFunction"]
@@ -28,8 +30,7 @@ class RowFunction:
         each row is independent of the others.
     :param micro_batch_size: the most rows in one pass; None for all.
     :param only: the parameters that may move, when not all of the module's.
-    :param record_layers: whether :meth:`trace` records what flows through the layers, as a Kronecker-factored model
-        needs it.
+    :param record_layers: whether :meth:`forward_pass` records what flows through the layers, as K-FAC needs it.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RowFunction:
         self.parameters = FlatParameters(module, only)
         self.count, self.starts, self.micro_batch_size = count, starts, micro_batch_size
         self.record_layers = record_layers
-        self.parts = row_slices(count, micro_batch_size, starts)
+        self.micro_batches = row_slices(count, micro_batch_size, starts)
         """The rows of one pass each; together they are all rows."""
         self._inputs_of = inputs_of
 
@@ -58,14 +59,14 @@ class RowFunction:
         """Return the module's output for some rows with its own parameters, as acting computes it."""
         return self.parameters.acting(*self._inputs_of(rows))
 
-    def trace(self, theta: Tensor, rows: Rows, *, record_layers: bool | None = None) -> Trace:
+    def forward_pass(self, theta: Tensor, rows: Rows, *, record_layers: bool | None = None) -> ForwardPass:
         """Return the module's output for some rows, with a graph that begins at the leaf ``theta``."""
         record = self.record_layers if record_layers is None else record_layers
         with torch.enable_grad():
-            return self.parameters.trace(theta, *self._inputs_of(rows), record_layers=record)
+            return self.parameters.forward_pass(theta, *self._inputs_of(rows), record_layers=record)
 
-    def spaced(self, chosen: int) -> tuple[Tensor, list[slice]]:
-        """Return ``chosen`` evenly spaced rows, and the slices that cut them into passes.
+    def evenly_spaced(self, chosen: int) -> tuple[Tensor, list[slice]]:
+        """Return ``chosen`` evenly spaced rows, and the slices that cut them into micro-batches.
 
         :param chosen: how many, in ``[1, count]``. Of rows in sequences, whole sequences are taken.
         :return: the rows' indices, ascending, and slices of that tensor.

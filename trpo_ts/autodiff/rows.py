@@ -1,7 +1,7 @@
-"""Rows of a rollout: all of them part by part, or some of them evenly spaced.
+"""Rows of a rollout, one for each transition: cut into micro-batches, or some of them evenly spaced.
 
-Where rows depend on the ones before them, in sequences, parts and samples consist of whole sequences: derivatives of a
-cut one would lack what flows through the cut.
+Where rows depend on the ones before them, in sequences, both consist of whole sequences: derivatives of a cut one would
+lack what flows through the cut.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 __all__ = ["Rows", "evenly_spaced", "row_count", "row_slices"]
 
 Rows = slice | Tensor
-"""Rows of the rollout: a contiguous part, or indices."""
+"""Rows of the rollout: a contiguous slice, or indices."""
 
 
 def row_count(rows: Rows) -> int:
@@ -23,12 +23,12 @@ def row_count(rows: Rows) -> int:
 
 
 def row_slices(count: int, size: int | None, starts: Tensor | None = None) -> list[slice]:
-    """Return the slices that cut ``count`` rows into parts of at most ``size``; None means one part.
+    """Return the slices that cut ``count`` rows into slices of at most ``size``; None means one slice.
 
     :param count: the number of rows, >= 1.
-    :param size: the most rows of a part, >= 1.
+    :param size: the most rows of a slice, >= 1.
     :param starts: where sequences begin, ascending, the first one 0; None where rows are independent. A sequence
-        that is longer than ``size`` is a part of its own.
+        that is longer than ``size`` is a slice of its own.
     """
     size = size or count
     if starts is None:

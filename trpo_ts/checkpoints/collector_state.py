@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import SyncVectorEnv
 from tianshou.data import BaseCollector, Collector, ReplayBuffer, ReplayBufferManager
 from tianshou.env import BaseVectorEnv, VectorEnvNormObs
 from tianshou.env.venv_wrappers import VectorEnvWrapper
@@ -19,6 +20,13 @@ from trpo_ts.checkpoints.environments import (
     set_environment_state,
 )
 from trpo_ts.checkpoints.packing import pack
+from trpo_ts.checkpoints.reward_statistics import (
+    check_reward_statistics,
+    reward_statistics,
+    set_reward_statistics,
+)
+from trpo_ts.collectors import RolloutCollector
+from trpo_ts.collectors.gymnasium_vector_env import GymnasiumVectorEnv
 
 __all__ = [
     "check_collector_state",
@@ -28,6 +36,9 @@ __all__ = [
     "set_collector_state",
     "set_observation_statistics",
 ]
+
+
+_COLLECTORS = (Collector, RolloutCollector)
 
 
 def observation_statistics(envs: BaseVectorEnv) -> list[dict[str, Any]]:
@@ -80,6 +91,7 @@ def collector_state(collector: BaseCollector[Any]) -> dict[str, Any]:
         "count": len(collector.env),
         "totals": [collector.collect_step, collector.collect_episode, collector.collect_time],
         "statistics": observation_statistics(collector.env),
+        "reward_statistics": reward_statistics(collector.env),
         "episodes": episodes,
         "why_not": why_not,
     }
@@ -93,10 +105,13 @@ def check_collector_state(collector: BaseCollector[Any], state: dict[str, Any]) 
     if len(collector.env) != state["count"]:
         raise ValueError(f"the collector must have {state['count']} environments, got {len(collector.env)}")
     check_observation_statistics(collector.env, state["statistics"])
+    check_reward_statistics(collector.env, state.get("reward_statistics", []))
     if state["episodes"] is not None:
         environments = _local_environments(collector.env)
-        if environments is None or type(collector) is not Collector:
-            raise ValueError("the environments must be in a DummyVectorEnv and a Collector")
+        if environments is None or type(collector) not in _COLLECTORS:
+            raise ValueError(
+                "the environments must be in a DummyVectorEnv or SyncVectorEnv, and a Collector or RolloutCollector"
+            )
         for env, layers in zip(environments, state["episodes"]["environments"], strict=True):
             check_environment_state(env, layers)
 
@@ -119,13 +134,14 @@ def set_collector_state(collector: BaseCollector[Any], state: dict[str, Any], en
         episodes = episodes if changed is None else None
     if episodes is None:
         seeds = np.random.SeedSequence(entropy).generate_state(state["count"])
-        if hasattr(collector.env, "seed"):  # EnvPool's are seeded when they are built
+        if hasattr(collector.env, "seed"):
             collector.env.seed([int(seed) >> 1 for seed in seeds])  # some environments take 31 bits
         set_observation_statistics(collector.env, state["statistics"])
         collector.reset()
     else:
         _set_episodes(collector, episodes)
         set_observation_statistics(collector.env, state["statistics"])
+    set_reward_statistics(collector.env, state.get("reward_statistics", []), running=episodes is not None)
     collector.collect_step, collector.collect_episode, collector.collect_time = state["totals"]
     return why_new if episodes is None else None
 
@@ -135,12 +151,12 @@ def _changed(collector: BaseCollector[Any], episodes: dict[str, Any]) -> str | N
     return next((name for env, state in pairs if (name := changed_constant(env, state))), None)
 
 
-def _episodes(collector: BaseCollector[Any]) -> dict[str, Any]:
+def _episodes(collector: Any) -> dict[str, Any]:
     environments = _local_environments(collector.env)
     if environments is None:
         raise ValueError("the environments are in other processes")
-    if type(collector) is not Collector or collector._pre_collect_obs_RO is None:
-        raise ValueError("no Collector of Tianshou's holds them")
+    if type(collector) not in _COLLECTORS or collector._pre_collect_obs_RO is None:
+        raise ValueError("no Collector or RolloutCollector holds them")
     episodes = {
         "obs": collector._pre_collect_obs_RO,
         "info": collector._pre_collect_info_R,
@@ -182,6 +198,8 @@ def _normalisers(envs: BaseVectorEnv) -> Iterator[VectorEnvNormObs]:
 def _local_environments(envs: Any) -> list[gym.Env[Any, Any]] | None:
     """Return the environments, outermost wrapper first, where they live in this process."""
     *_, innermost = _vector_layers(envs)
+    if isinstance(innermost, GymnasiumVectorEnv):
+        return list(innermost.venv.envs) if type(innermost.venv) is SyncVectorEnv else None
     workers = getattr(innermost, "workers", [])
     if not workers or innermost.is_async or not all(isinstance(worker, DummyEnvWorker) for worker in workers):
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from typing import Any
 from trpo_ts.atomic_write import TEMPORARY_SUFFIX, is_temporary_of
 from trpo_ts.checkpoints.run_lock import RunLock
 
-__all__ = ["RunFolder"]
+__all__ = ["LastCheckpointFolder", "RunFolder"]
 
 
 class RunFolder:
@@ -37,6 +39,9 @@ class RunFolder:
         paths = map(self.checkpoint, numbers)
         return [path for path in paths if path.is_symlink() or path.exists()]  # a broken link is one to pass over
 
+    def make_room(self) -> None:
+        """Prepare the folder for one more checkpoint; whenever the process dies, a whole one is there."""
+
     def remove_all_but(self, keep: int) -> None:
         """Delete the older checkpoints."""
         for path in self.checkpoints()[keep:]:
@@ -47,9 +52,11 @@ class RunFolder:
         """Delete what a killed process left of checkpoints; the lock must be held, since others may be writing."""
         for path in self._folder.glob(f".*{TEMPORARY_SUFFIX}"):
             name = path.name[1:].rsplit(".", 2)[0]
-            own = name == self.best.name or re.fullmatch(r"update_\d{6,}\.ckpt", name)
-            if own and is_temporary_of(name, path.name):
+            if (name == self.best.name or self._is_checkpoint(name)) and is_temporary_of(name, path.name):
                 path.unlink(missing_ok=True)
+
+    def _is_checkpoint(self, name: str) -> bool:
+        return re.fullmatch(r"update_\d{6,}\.ckpt", name) is not None
 
     def load_newest(self, load: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
         """Load the newest checkpoint that can be, and put those before it aside.
@@ -70,6 +77,40 @@ class RunFolder:
             return path, loaded
         newest_error = unreadable[0][1]
         raise ValueError(f"no checkpoint in {self._folder} can be loaded: {newest_error}") from newest_error
+
+
+class LastCheckpointFolder(RunFolder):
+    """The folder of a run whose newest checkpoint is ``last.ckpt``, and the one before it ``previous.ckpt``."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._newest_first = (folder / "last.ckpt", folder / "previous.ckpt")
+
+    def checkpoint(self, updates: int) -> Path:
+        """Return the path of the newest checkpoint."""
+        return self._newest_first[0]
+
+    def checkpoints(self) -> list[Path]:
+        """Return the checkpoints of the run, the newest first."""
+        return [path for path in self._newest_first if path.is_symlink() or path.exists()]
+
+    def make_room(self) -> None:
+        """Call the newest checkpoint also the one before it; its own name is then replaced in one step."""
+        last, previous = self._newest_first
+        if not last.is_file():
+            return
+        link = previous.with_name(f".{previous.name}.link")
+        with contextlib.suppress(FileNotFoundError):
+            link.unlink()
+        try:
+            os.link(last, link)
+        except OSError:  # a file system without hard links
+            os.replace(last, previous)
+        else:
+            os.replace(link, previous)
+
+    def _is_checkpoint(self, name: str) -> bool:
+        return name == self._newest_first[0].name
 
 
 def _put_aside(path: Path) -> None:

@@ -15,8 +15,8 @@ from trpo_ts.checkpoints.checkpoint import learner_state, load_checkpoint, save_
 from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
 from trpo_ts.checkpoints.logger_state import cut_log
 from trpo_ts.checkpoints.progress import best_of, check_best, set_best
-from trpo_ts.checkpoints.run_folder import RunFolder
-from trpo_ts.validation.parameter_values import check_integer
+from trpo_ts.checkpoints.run_folder import LastCheckpointFolder, RunFolder
+from trpo_ts.validation.parameter_values import check_bool, check_integer
 from trpo_ts.whole_rollouts import WholeRolloutTrainer
 
 __all__ = ["ResumableTrainer"]
@@ -44,6 +44,8 @@ class ResumableTrainer(WholeRolloutTrainer):
     :param folder: the run's own; made if missing. Another run takes another folder.
     :param every: updates between two checkpoints, >= 1; the end of an epoch always has one.
     :param keep: how many of them stay, >= 1; an older one is what is left when the newest is damaged.
+    :param numbered: whether they are called ``update_<n>.ckpt``; otherwise the newest is ``last.ckpt`` and the one
+        before it, if ``keep`` is above 1, ``previous.ckpt``.
     :raises ValueError: for a value outside its range, for ``params.resume_from_log``, and for a training buffer that
         does not hold a rollout.
     """
@@ -56,6 +58,7 @@ class ResumableTrainer(WholeRolloutTrainer):
         *,
         every: int = 10,
         keep: int = 2,
+        numbered: bool = True,
     ) -> None:
         super().__init__(algorithm, params)
         if params.resume_from_log:
@@ -63,7 +66,8 @@ class ResumableTrainer(WholeRolloutTrainer):
         self.folder = Path(folder)
         self.every = check_integer("every", every, 1)
         self.keep = check_integer("keep", keep, 1)
-        self._run_folder = RunFolder(self.folder)
+        kind = RunFolder if check_bool("numbered", numbered) else LastCheckpointFolder
+        self._run_folder = kind(self.folder)
         self._epoch_began_at = 0
         self._steps_to_skip = 0
 
@@ -113,9 +117,13 @@ class ResumableTrainer(WholeRolloutTrainer):
         self._run_folder.lock.beat()
         # Here the step before is complete: it is counted, logged, and its buffer empty.
         steps = self._env_step - self._epoch_began_at
-        if steps > 0 and (self._current_update_step - 1) % self.every == 0:
+        if steps > 0 and self._is_save_due(self._current_update_step - 1):
             self._save(steps)
         return super()._training_step()
+
+    def _is_save_due(self, updates: int) -> bool:
+        """Return whether a checkpoint is to be written after so many updates, within an epoch."""
+        return updates % self.every == 0
 
     def _test_step(
         self, force_update_best: bool = False, log_msg_prefix: str | None = None
@@ -130,6 +138,7 @@ class ResumableTrainer(WholeRolloutTrainer):
     def _save(self, steps_in_epoch: int | None = None) -> None:
         updates = self._current_update_step - (steps_in_epoch is not None)
         path = self._run_folder.checkpoint(updates)
+        self._run_folder.make_room()
         save_checkpoint(path, algorithm=self.algorithm, trainer=self, steps_in_epoch=steps_in_epoch)
         self._run_folder.remove_all_but(self.keep)
 
@@ -141,10 +150,12 @@ class ResumableTrainer(WholeRolloutTrainer):
         self._take_better_best()
         cut_log(self)
         new = "".join(f"; new {name}, because {why}" for name, why in loaded["begins_anew"].items())
-        said = f"Resumed from update {self._current_update_step:,}, step {self._env_step:,} ({path}){new}"
-        _LOG.info(said)
+        self._say(f"Resumed from update {self._current_update_step:,}, step {self._env_step:,} ({path}){new}")
+
+    def _say(self, text: str) -> None:
+        _LOG.info(text)
         if self.params.verbose:  # as Tianshou says what it tested
-            print(said, flush=True)
+            print(text, flush=True)
 
     def _take_better_best(self) -> bool:
         """Take the best score from ``best.ckpt`` if it is higher: the file may be newer than the run's checkpoint."""

@@ -1,6 +1,6 @@
 """A run's records in one file of JSON lines."""
 
-__all__ = ["load_records", "save_records"]
+__all__ = ["load_records", "record_line", "save_records"]
 
 import json
 import os
@@ -18,6 +18,8 @@ _KINDS: dict[str, type[Record]] = {
     "rollout": RolloutRecord,
     "policy_snapshot": PolicySnapshot,
 }
+_DERIVED = ("return_mean",)
+"""What follows from the other fields of a record."""
 
 
 def save_records(path: str | os.PathLike[str], records: Iterable[Record]) -> Path:
@@ -25,9 +27,17 @@ def save_records(path: str | os.PathLike[str], records: Iterable[Record]) -> Pat
 
     :return: the path written.
     """
-    kinds = {record_type: kind for kind, record_type in _KINDS.items()}
-    lines = [json.dumps({"kind": kinds[type(record)], **asdict(record)}, allow_nan=False) for record in records]
-    return atomic_write_text(path, "".join(f"{line}\n" for line in lines))
+    return atomic_write_text(path, "".join(map(record_line, records)))
+
+
+def record_line(record: Record) -> str:
+    """Return the line of a record in a file that :func:`load_records` reads, with its end.
+
+    Lines of updates and tests also hold ``return_mean``, for other readers of the file.
+    """
+    kind = next(kind for kind, record_type in _KINDS.items() if type(record) is record_type)
+    derived = {name: getattr(record, name) for name in _DERIVED if hasattr(record, name)}
+    return json.dumps({"kind": kind, **asdict(record), **derived}, allow_nan=False) + "\n"
 
 
 def load_records(path: str | os.PathLike[str]) -> list[Record]:
@@ -51,7 +61,8 @@ def _parse(line: str, place: str) -> Record:
         kind = document.pop("kind", None)
         if kind not in list(_KINDS):
             raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}")
-        return _KINDS[kind](**document)
+        known = {name: value for name, value in document.items() if name not in _DERIVED}
+        return _KINDS[kind](**known)
     except (TypeError, ValueError, OverflowError) as error:
         # A TypeError names the field that is missing or too many; an integer may exceed every float.
         raise ValueError(f"{place}: {error}") from error

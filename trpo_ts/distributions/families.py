@@ -1,4 +1,4 @@
-r"""torch's families of distributions: for each its Fisher metric in closed form, and the family as a constant."""
+r"""torch's families of distributions: for each its Fisher metric in closed form, and how it is detached in float64."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from torch.distributions import (
     TransformedDistribution,
 )
 
-from trpo_ts.distributions.constants import CONSTANTS, frozen, in_double, register_frozen
+from trpo_ts.distributions.detached_double import (
+    DETACHED_DOUBLES,
+    detached_double,
+    detached_double_tensor,
+    register_detached_double,
+)
 from trpo_ts.distributions.fisher_metric import (
     METRICS,
     FisherMetric,
@@ -38,7 +43,7 @@ _Kind = TypeVar("_Kind", bound=type[Distribution])
 def register_like_parent(kind: _Kind) -> _Kind:
     """Make a subclass known as its parent is: for one that differs in how it is sampled, and in nothing else."""
     parent = kind.__mro__[1]
-    METRICS[kind], CONSTANTS[kind] = METRICS[parent], CONSTANTS[parent]
+    METRICS[kind], DETACHED_DOUBLES[kind] = METRICS[parent], DETACHED_DOUBLES[parent]
     return kind
 
 
@@ -48,9 +53,11 @@ def _metric_of_independent(distribution: Independent[Distribution]) -> FisherMet
     return fisher_metric(distribution.base_dist)
 
 
-@register_frozen(Independent)
-def _constant_independent(distribution: Independent[Distribution]) -> Distribution:
-    return Independent(frozen(distribution.base_dist), distribution.reinterpreted_batch_ndims, validate_args=False)
+@register_detached_double(Independent)
+def _detached_independent(distribution: Independent[Distribution]) -> Distribution:
+    return Independent(
+        detached_double(distribution.base_dist), distribution.reinterpreted_batch_ndims, validate_args=False
+    )
 
 
 @register_metric(TransformedDistribution)
@@ -62,9 +69,9 @@ def _metric_of_transformed(distribution: TransformedDistribution) -> FisherMetri
     return None if metric is None else replace(metric, determine_density=False)
 
 
-@register_frozen(TransformedDistribution)
-def _constant_transformed(distribution: TransformedDistribution) -> Distribution:
-    base = frozen(distribution.base_dist)
+@register_detached_double(TransformedDistribution)
+def _detached_transformed(distribution: TransformedDistribution) -> Distribution:
+    base = detached_double(distribution.base_dist)
     return TransformedDistribution(base, distribution.transforms, validate_args=False)
 
 
@@ -74,9 +81,11 @@ def _metric_of_normal(distribution: Normal) -> FisherMetric:
     return diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale * math.sqrt(2)))
 
 
-@register_frozen(Normal)
-def _constant_normal(distribution: Normal) -> Distribution:
-    return Normal(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
+@register_detached_double(Normal)
+def _detached_normal(distribution: Normal) -> Distribution:
+    return Normal(
+        detached_double_tensor(distribution.loc), detached_double_tensor(distribution.scale), validate_args=False
+    )
 
 
 @register_metric(Laplace)
@@ -85,9 +94,11 @@ def _metric_of_laplace(distribution: Laplace) -> FisherMetric:
     return diagonal_metric((distribution.loc, inverse_scale), (distribution.scale, inverse_scale))
 
 
-@register_frozen(Laplace)
-def _constant_laplace(distribution: Laplace) -> Distribution:
-    return Laplace(in_double(distribution.loc), in_double(distribution.scale), validate_args=False)
+@register_detached_double(Laplace)
+def _detached_laplace(distribution: Laplace) -> Distribution:
+    return Laplace(
+        detached_double_tensor(distribution.loc), detached_double_tensor(distribution.scale), validate_args=False
+    )
 
 
 @register_metric(Categorical)
@@ -97,9 +108,9 @@ def categorical_metric(distribution: Categorical) -> FisherMetric:
     return diagonal_metric((distribution.logits, distribution.probs.detach().sqrt()))
 
 
-@register_frozen(Categorical)
-def _constant_categorical(distribution: Categorical) -> Distribution:
-    return Categorical(logits=in_double(distribution.logits), validate_args=False)
+@register_detached_double(Categorical)
+def _detached_categorical(distribution: Categorical) -> Distribution:
+    return Categorical(logits=detached_double_tensor(distribution.logits), validate_args=False)
 
 
 @register_metric(Bernoulli)
@@ -108,9 +119,9 @@ def _metric_of_bernoulli(distribution: Bernoulli) -> FisherMetric:
     return diagonal_metric((distribution.logits, (probabilities * (1 - probabilities)).sqrt()))
 
 
-@register_frozen(Bernoulli)
-def _constant_bernoulli(distribution: Bernoulli) -> Distribution:
-    return Bernoulli(logits=in_double(distribution.logits), validate_args=False)
+@register_detached_double(Bernoulli)
+def _detached_bernoulli(distribution: Bernoulli) -> Distribution:
+    return Bernoulli(logits=detached_double_tensor(distribution.logits), validate_args=False)
 
 
 @register_metric(Beta)
@@ -132,20 +143,21 @@ def _metric_of_beta(distribution: Beta) -> FisherMetric:
     )
 
 
-@register_frozen(Beta)
-def _constant_beta(distribution: Beta) -> Distribution:
+@register_detached_double(Beta)
+def _detached_beta(distribution: Beta) -> Distribution:
     alpha, beta = distribution.concentration1, distribution.concentration0
-    return Beta(in_double(alpha), in_double(beta), validate_args=False)
+    return Beta(detached_double_tensor(alpha), detached_double_tensor(beta), validate_args=False)
 
 
 @register_metric(MultivariateNormal)
 def _metric_of_multivariate_normal(distribution: MultivariateNormal) -> FisherMetric:
-    # With S = L L^T and W = L^-1 dL, the tangent dL changes S by L (W + W^T) L^T, so that the quadratic form
-    # 1/2 tr(S^-1 dS S^-1 dS) is 1/2 |W + W^T|^2, whose gradient with respect to dL is L^-T (W + W^T).
+    # The covariance is K K^T with its Cholesky factor K. With T = K^-1 dK, the tangent dK changes it by K (T + T^T)
+    # K^T, so that the quadratic form, half the trace of the squared relative change, is 1/2 |T + T^T|^2. Its gradient
+    # with respect to dK is K^-T (T + T^T).
     factor = distribution._unbroadcasted_scale_tril.detach().expand(distribution.scale_tril.shape)
 
     def back(matrix: Tensor) -> Tensor:
-        solution: Tensor = torch.linalg.solve_triangular(factor.mT, matrix, upper=True)  # L^-T matrix
+        solution: Tensor = torch.linalg.solve_triangular(factor.mT, matrix, upper=True)  # K^-T matrix
         return solution
 
     def multiply(tangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -159,8 +171,10 @@ def _metric_of_multivariate_normal(distribution: MultivariateNormal) -> FisherMe
     return FisherMetric((distribution.loc, distribution.scale_tril), multiply, root)
 
 
-@register_frozen(MultivariateNormal)
-def _constant_multivariate_normal(distribution: MultivariateNormal) -> Distribution:
+@register_detached_double(MultivariateNormal)
+def _detached_multivariate_normal(distribution: MultivariateNormal) -> Distribution:
     return MultivariateNormal(
-        in_double(distribution.loc), scale_tril=in_double(distribution.scale_tril), validate_args=False
+        detached_double_tensor(distribution.loc),
+        scale_tril=detached_double_tensor(distribution.scale_tril),
+        validate_args=False,
     )

@@ -30,7 +30,7 @@ class FisherMetric:
     r"""A distribution's own parameters, and the product with their Fisher matrix.
 
     :param outputs: the tensors :math:`z`, each of shape ``(N, ...)``, as functions of the policy's parameters.
-    :param multiply: maps one tangent per output to :math:`M(z)` times the tangents, sample by sample.
+    :param multiply: maps one tangent per output to :math:`M(z)` times the tangents, row by row.
     :param root: maps tensors of the outputs' shapes to :math:`B(z)` times them, where :math:`B B^\top = M`: applied
         to independent signs it gives vectors whose second moment is :math:`M`.
     :param determine_density: whether ``log_prob`` is computed from these very tensors and from nothing else that
@@ -42,19 +42,19 @@ class FisherMetric:
     root: Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
     determine_density: bool = False
 
-    def of_samples(self, samples: Tensor) -> FisherMetric:
-        """Return the metric of some of the samples, given by their indices."""
+    def of_rows(self, rows: Tensor) -> FisherMetric:
+        """Return the metric of some of the rows, given by their indices."""
 
-        def all_samples(tensors: Sequence[Tensor]) -> list[Tensor]:
+        def in_all_rows(tensors: Sequence[Tensor]) -> list[Tensor]:
             return [
-                torch.zeros_like(output).index_copy_(0, samples, tensor)
+                torch.zeros_like(output).index_copy_(0, rows, tensor)
                 for output, tensor in zip(self.outputs, tensors, strict=True)
             ]
 
         return FisherMetric(
-            tuple(output[samples] for output in self.outputs),
-            lambda tangents: tuple(product[samples] for product in self.multiply(all_samples(tangents))),
-            lambda signs: tuple(product[samples] for product in self.root(all_samples(signs))),
+            tuple(output[rows] for output in self.outputs),
+            lambda tangents: tuple(product[rows] for product in self.multiply(in_all_rows(tangents))),
+            lambda signs: tuple(product[rows] for product in self.root(in_all_rows(signs))),
             self.determine_density,
         )
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.distributions import Categorical, Distribution
 from torch.distributions.kl import register_kl
 
-from trpo_ts.distributions.constants import in_double, register_frozen
+from trpo_ts.distributions.detached_double import detached_double_tensor, register_detached_double
 from trpo_ts.distributions.families import categorical_metric
 from trpo_ts.distributions.fisher_metric import register_metric
 
@@ -39,6 +39,6 @@ def _divergence(p: MaskedCategorical, q: MaskedCategorical) -> Tensor:
 register_metric(MaskedCategorical)(categorical_metric)
 
 
-@register_frozen(MaskedCategorical)
-def _frozen(distribution: MaskedCategorical) -> Distribution:
-    return MaskedCategorical(logits=in_double(distribution.logits), validate_args=False)
+@register_detached_double(MaskedCategorical)
+def _detached(distribution: MaskedCategorical) -> Distribution:
+    return MaskedCategorical(logits=detached_double_tensor(distribution.logits), validate_args=False)

@@ -15,7 +15,7 @@ from torch.distributions import Distribution, constraints, kl_divergence
 from torch.distributions.constraints import Constraint
 from torch.distributions.kl import register_kl
 
-from trpo_ts.distributions.constants import frozen, register_frozen
+from trpo_ts.distributions.detached_double import detached_double, register_detached_double
 from trpo_ts.distributions.fisher_metric import FisherMetric, fisher_metric, register_metric
 
 __all__ = ["Product"]
@@ -45,11 +45,11 @@ class Product(Distribution):
         super().__init__(parts[0].batch_shape, Size([sum(self._sizes)]), validate_args=False)
 
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Draw actions, shape ``sample_shape + (N, A)``."""
+        r"""Draw actions, shape ``sample_shape + (N, k)`` with :math:`k = \sum_i k_i`."""
         return torch.cat([part.sample(Size(sample_shape)) for part in self.parts], dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probabilities (log-densities) of actions ``(N, A)``."""
+        """Return the log-probabilities (log-densities) of actions, shape ``(N, k)``."""
         values = value.split(self._sizes, dim=-1)
         return _sum(part.log_prob(own) for part, own in zip(self.parts, values, strict=True))
 
@@ -86,9 +86,9 @@ def _divergence(p: Product, q: Product) -> Tensor:
     return _sum(kl_divergence(own, other) for own, other in zip(p.parts, q.parts, strict=True))
 
 
-@register_frozen(Product)
-def _frozen(distribution: Product) -> Distribution:
-    return Product([frozen(part) for part in distribution.parts])
+@register_detached_double(Product)
+def _detached(distribution: Product) -> Distribution:
+    return Product([detached_double(part) for part in distribution.parts])
 
 
 @register_metric(Product)

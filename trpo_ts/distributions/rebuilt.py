@@ -1,4 +1,4 @@
-r"""A distribution of any type again, as a constant in float64, from the parameters that determine it.
+r"""A distribution of any type again, detached and in float64, from the parameters that determine it.
 
 ``torch.distributions`` has no cast. A new object of the same class is initialised by a constructor of torch's, the one
 that is nearest in the class's ancestry and whose arguments are all attributes of the distribution. It gets the other
@@ -111,15 +111,15 @@ def _candidates(kind: type[Distribution]) -> Iterator[_Recipe]:
 def _suits(recipe: _Recipe, distribution: Distribution, cast: Cast, act: Tensor) -> bool:
     """Whether what the recipe makes has the densities of the distribution, and can be cast."""
     try:
-        again, constant = recipe.apply(distribution, _itself), recipe.apply(distribution, cast)
-        log_prob = constant.log_prob(cast(act))
+        again, double = recipe.apply(distribution, _itself), recipe.apply(distribution, cast)
+        log_prob = double.log_prob(cast(act))
         # In the distribution's own precision: what differs is another distribution and no rounding.
         same = _close(again.log_prob(act), distribution.log_prob(act)) and log_prob.shape == again.log_prob(act).shape
     except Exception:  # an attribute that cannot be read, or a class that cannot compute with what was cast
         return False
-    if not same or _shapes(constant) != _shapes(distribution):
+    if not same or _shapes(double) != _shapes(distribution):
         return False
-    return _has_divergence(constant) or not _has_divergence(distribution)
+    return _has_divergence(double) or not _has_divergence(distribution)
 
 
 def _has_divergence(distribution: Distribution) -> bool:

@@ -1,4 +1,7 @@
-"""Environments and wrappers of the package; importing it registers ``PointMass1D-v0`` with Gymnasium."""
+"""Environments and wrappers of the package.
+
+Importing it registers ``PointMass1D-v0``, ``Catch-v0`` (images) and ``RepeatPrevious-v0`` (memory) with Gymnasium.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from trpo_ts.envs.catch import CatchEnv
 from trpo_ts.envs.flat_action import FlatAction
 from trpo_ts.envs.flatten_action import FlattenAction
 from trpo_ts.envs.observations import TupleToDictObservation
 from trpo_ts.envs.point_mass import POINT_MASS_HORIZON, PointMass1DEnv
+from trpo_ts.envs.repeat_previous import RepeatPreviousEnv
+from trpo_ts.envs.smaller_images import SmallerImages
 
 if TYPE_CHECKING:
     from trpo_ts.envs.point_mass_optimum import (
@@ -26,10 +32,13 @@ __all__ = [
     "POINT_MASS_BEST_RETURN",
     "POINT_MASS_HORIZON",
     "BestController",
+    "CatchEnv",
     "FlatAction",
     "FlattenAction",
     "MeanReturn",
     "PointMass1DEnv",
+    "RepeatPreviousEnv",
+    "SmallerImages",
     "TupleToDictObservation",
     "evaluate",
     "simulate",
@@ -42,6 +51,8 @@ if "PointMass1D-v0" not in gym.registry:
         entry_point="trpo_ts.envs.point_mass:PointMass1DEnv",
         max_episode_steps=POINT_MASS_HORIZON,
     )
+    gym.register("Catch-v0", entry_point="trpo_ts.envs.catch:CatchEnv")
+    gym.register("RepeatPrevious-v0", entry_point="trpo_ts.envs.repeat_previous:RepeatPreviousEnv")
 
 
 def __getattr__(name: str) -> Any:

@@ -19,7 +19,7 @@ from tianshou.highlevel.world import World
 from tianshou.utils import RunningMeanStd
 
 from trpo_ts.atomic_write import atomic_write
-from trpo_ts.state import plain
+from trpo_ts.state_dict import plain
 
 __all__ = ["StatePersistence"]
 

@@ -1,1 +1,1 @@
-"""K-FAC: a Kronecker-factored model of the Fisher matrix, as a preconditioner of conjugate gradient."""
+"""K-FAC: a Kronecker-factored approximation of the Fisher matrix, as a preconditioner of conjugate gradient."""

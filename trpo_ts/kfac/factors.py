@@ -1,12 +1,17 @@
-r"""The factors of a Kronecker-factored model of the Fisher matrix.
+r"""The factors of K-FAC's approximation of the Fisher matrix.
 
-For the weights of layers :math:`l, m` the Fisher matrix is a mean over samples of
-:math:`a_l a_m^\top \otimes g_l g_m^\top`, with the layers' inputs :math:`a` and the derivatives :math:`g` with
-respect to their outputs. The model replaces the mean of the product by the product of the means,
-:math:`\mathbb{E}[a_l a_m^\top] \otimes \mathbb{E}[g_l g_m^\top]` (Martens and Grosse 2015, arXiv:1503.05671,
-section 3).
+For the weights of layers :math:`l, m` the Fisher matrix is a mean over the rows of
+:math:`y_l y_m^\top \otimes h_l h_m^\top`, with the layers' inputs :math:`y` and the derivatives :math:`h` with
+respect to their outputs. K-FAC replaces the mean of the product by the product of the means,
 
-The derivatives are those of :math:`\xi^\top B^\top z`, with a vector of random signs :math:`\xi` per sample and
+.. math:: \tilde F_{lm} = \Omega_{lm} \otimes \Gamma_{lm}, \qquad
+          \Omega_{lm} = \mathbb{E}[y_l y_m^\top], \quad \Gamma_{lm} = \mathbb{E}[h_l h_m^\top]
+
+(Martens and Grosse 2015, arXiv:1503.05671, section 3). That paper calls the inputs :math:`a`, the derivatives
+:math:`g`, and the factors :math:`A` and :math:`G`, letters that TRPO's paper has other uses for; :math:`\Omega` and
+:math:`\Gamma` are those of Grosse and Martens 2016, arXiv:1602.01407.
+
+The derivatives are those of :math:`\xi^\top B^\top z`, with a vector of random signs :math:`\xi` per row and
 :math:`B B^\top = M`. Since :math:`\mathbb{E}[\xi\xi^\top] = I`, their second moment is the Fisher matrix, and one
 backward pass gives those of all layers. No action is drawn.
 """
@@ -20,49 +25,51 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from trpo_ts.autodiff.flat_parameters import Trace
+from trpo_ts.autodiff.flat_parameters import ForwardPass
 from trpo_ts.autodiff.gauss_newton import GaussNewton, NoSecondDerivativeError
-from trpo_ts.autodiff.layer_calls import LayerRows, layer_derivatives
+from trpo_ts.autodiff.layer_calls import LayerPairs, layer_derivatives
 from trpo_ts.autodiff.matrix_products import matmul
 from trpo_ts.distributions.fisher_metric import FisherMetric
 
 __all__ = [
     "FactorGroup",
+    "FactorsDifferError",
     "KroneckerFactors",
-    "PartsDifferError",
     "Place",
-    "factors_of_rows",
+    "factors_of_pairs",
     "kronecker_factors",
 ]
 
 
 @dataclass(frozen=True)
 class FactorGroup:
-    """Layers whose rows correspond, one to one, and their factors.
+    r"""Layers whose pairs of input and derivative correspond, one to one, and their factors.
 
     :param names: the layers.
     :param shapes: each layer's matrix ``[W | b]`` as (outputs, inputs), a bias counting as one more input.
-    :param inputs: the outer product of all layers' inputs, side by side, summed over a sample's rows.
-    :param derivatives: the outer product of all layers' output derivatives, averaged over rows.
-    :param rows_per_sample: how many rows a sample has: positions of a convolution, calls of a layer.
+    :param input_factor: :math:`\Omega` of all layers' inputs side by side: the outer product, summed over a row's pairs
+        and averaged over the rows.
+    :param derivative_factor: :math:`\Gamma` of all layers' derivatives side by side: the outer product, averaged over
+        the pairs.
+    :param pairs_per_row: how many pairs a row has: positions of a convolution, calls of a layer.
     """
 
     names: tuple[str, ...]
     shapes: tuple[tuple[int, int], ...]
-    inputs: Tensor
-    derivatives: Tensor
-    rows_per_sample: float
+    input_factor: Tensor
+    derivative_factor: Tensor
+    pairs_per_row: float
 
     def trace(self) -> Tensor:
-        """Return the trace of the diagonal blocks, sum_l tr(A_ll) tr(G_ll)."""
+        """Return the trace of the diagonal blocks, sum_l tr(Omega_ll) tr(Gamma_ll)."""
         heights, widths = zip(*self.shapes, strict=True)
-        of_inputs, of_derivatives = self.inputs.diagonal().split(widths), self.derivatives.diagonal().split(heights)
-        return torch.stack([a.sum() * g.sum() for a, g in zip(of_inputs, of_derivatives, strict=True)]).sum()
+        omegas, gammas = self.input_factor.diagonal().split(widths), self.derivative_factor.diagonal().split(heights)
+        return torch.stack([omega.sum() * gamma.sum() for omega, gamma in zip(omegas, gammas, strict=True)]).sum()
 
 
 @dataclass(frozen=True)
 class KroneckerFactors:
-    """The second moments over samples that the model consists of.
+    """The second moments over the rows that the approximation consists of.
 
     :param groups: the layers.
     :param diagonal: the estimated diagonal for each parameter outside of layers, by name.
@@ -72,45 +79,45 @@ class KroneckerFactors:
     diagonal: dict[str, Tensor]
 
     def mean_curvature(self) -> float:
-        """Return the mean of the model's diagonal over the layers' parameters; 0.0 without layers."""
+        """Return the mean of the approximation's diagonal over the layers' parameters; 0.0 without layers."""
         size = sum(height * width for group in self.groups for height, width in group.shapes)
         return float(torch.stack([group.trace() for group in self.groups]).sum()) / size if size else 0.0
 
     @property
     def structure(self) -> tuple[object, ...]:
-        """What the factors are of: the layers, how they are grouped, their rows for a sample, the other parameters."""
-        groups = tuple((group.names, group.shapes, group.rows_per_sample) for group in self.groups)
+        """What the factors are of: the layers, how they are grouped, their pairs per row, the other parameters."""
+        groups = tuple((group.names, group.shapes, group.pairs_per_row) for group in self.groups)
         return groups, tuple(self.diagonal)
 
     @staticmethod
-    def joined(parts: Sequence[KroneckerFactors], shares: Sequence[float]) -> KroneckerFactors:
-        """Return the factors over all samples from those over parts, given each part's share of the samples.
+    def joined(factors: Sequence[KroneckerFactors], shares: Sequence[float]) -> KroneckerFactors:
+        """Return the factors over all rows from those of micro-batches, given each one's share of the rows.
 
-        :raises PartsDifferError: when the parts do not have the same layers, called alike.
+        :raises FactorsDifferError: when the micro-batches do not have the same layers, called alike.
         """
-        first, *others = parts
-        if any(part.structure != first.structure for part in others):
-            raise PartsDifferError("the parts call different layers")
+        first, *others = factors
+        if any(other.structure != first.structure for other in others):
+            raise FactorsDifferError("the micro-batches call different layers")
         groups = []
-        for of_parts in zip(*(part.groups for part in parts), strict=True):
-            inputs = _weighted_mean([group.inputs for group in of_parts], shares)
-            derivatives = _weighted_mean([group.derivatives for group in of_parts], shares)
-            groups.append(replace(of_parts[0], inputs=inputs, derivatives=derivatives))
-        diagonal = {name: _weighted_mean([part.diagonal[name] for part in parts], shares) for name in first.diagonal}
+        for same_layers in zip(*(one.groups for one in factors), strict=True):
+            input_factor = _weighted_mean([group.input_factor for group in same_layers], shares)
+            derivative_factor = _weighted_mean([group.derivative_factor for group in same_layers], shares)
+            groups.append(replace(same_layers[0], input_factor=input_factor, derivative_factor=derivative_factor))
+        diagonal = {name: _weighted_mean([one.diagonal[name] for one in factors], shares) for name in first.diagonal}
         return KroneckerFactors(tuple(groups), diagonal)
 
 
-class PartsDifferError(RuntimeError):
-    """The factors of parts of the samples do not add up to those of all.
+class FactorsDifferError(RuntimeError):
+    """The factors of micro-batches, or of chosen rows, are not those of a single pass over the same rows.
 
-    So it is where a layer's rows are not the samples, as in a recurrent network, and where the network decides by the
-    samples which layers it calls, as with a head for each task.
+    So it is where a layer's pairs are not one for each row, as in a recurrent network, and where the network decides by
+    the rows which layers it calls, as with a head for each task.
     """
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which samples a pass holds, of how many: each has its own signs, whatever pass it is in."""
+    """Which rows a pass holds, of how many: each has its own signs, whatever pass it is in."""
 
     rows: slice
     count: int
@@ -127,7 +134,7 @@ def _weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tenso
 def _random_signs(like: Sequence[Tensor], place: Place | None = None) -> list[Tensor]:
     """Return tensors of random signs, always the same ones; the global generators are left alone."""
     if place is not None:
-        # A part's signs are its rows of those of all samples, so that the parts' factors add up to those of one pass.
+        # A micro-batch takes its rows of the signs of all rows, so that the factors add up to those of one pass.
         whole = _random_signs([tensor.new_empty(1).expand(place.count, *tensor.shape[1:]) for tensor in like])
         return [signs[place.rows] for signs in whole]
     shapes = tuple(tuple(tensor.shape) for tensor in like)
@@ -150,65 +157,65 @@ def _drawn_signs(shapes: Sequence[tuple[int, ...]], device: torch.device) -> lis
 
 
 def kronecker_factors(
-    trace: Trace,
+    forward_pass: ForwardPass,
     metric: FisherMetric,
     *,
     coupled: bool = True,
-    samples: Tensor | None = None,
+    chosen: Tensor | None = None,
     place: Place | None = None,
 ) -> KroneckerFactors:
-    """Return the factors of a batch.
+    """Return the factors from one forward pass.
 
-    :param trace: the network's evaluation, from which the metric's outputs were computed.
-    :param metric: the distributions' parameters and Fisher matrices; of the chosen samples alone where some are chosen.
+    :param forward_pass: the network's evaluation, from which the metric's outputs were computed.
+    :param metric: the distributions' parameters and Fisher matrices; of the chosen rows alone where some are chosen.
     :param coupled: whether layers share a group where they can, which keeps the blocks between them.
-    :param samples: the indices of the chosen samples in the first dimension of each layer's output; None means all.
-    :param place: which of the samples the batch is, when it is a part of them; see :meth:`KroneckerFactors.joined`.
-    :raises PartsDifferError: when the chosen samples do not reach a layer, which a pass over them alone may not call.
-    :raises NoSecondDerivativeError: when the batch is a part, and the diagonal of parameters outside of layers takes a
-        second derivative that the network lacks: the estimate without one takes all samples at once.
+    :param chosen: the indices of the chosen rows in the first dimension of each layer's output; None means all.
+    :param place: which rows the pass holds, when it is a micro-batch; see :meth:`KroneckerFactors.joined`.
+    :raises FactorsDifferError: when the chosen rows do not reach a layer, which a pass over them alone may not call.
+    :raises NoSecondDerivativeError: for a micro-batch, when the diagonal of parameters outside of layers takes a second
+        derivative that the network lacks: the estimate without one takes all rows at once.
     """
-    rows = _layer_rows(trace, metric, samples, place)
-    groups = _groups(rows, trace.parts, len(metric.outputs[0]), coupled) if rows else ()
+    layers = _layer_pairs(forward_pass, metric, chosen, place)
+    groups = _groups(layers, forward_pass.views, len(metric.outputs[0]), coupled) if layers else ()
     layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
-    others = {name: part for name, part in trace.parts.items() if name not in layered}
+    others = {name: view for name, view in forward_pass.views.items() if name not in layered}
     return KroneckerFactors(groups, _diagonal(others, metric, whole=place is None))
 
 
-def factors_of_rows(
-    rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, *, coupled: bool
+def factors_of_pairs(
+    layers: Sequence[LayerPairs], views: Mapping[str, Tensor], count: int, *, coupled: bool
 ) -> KroneckerFactors:
-    """Return the factors of a network that consists of these layers, from their rows for ``count`` samples."""
-    return KroneckerFactors(_groups(rows, parts, count, coupled), {})
+    """Return the factors of a network that consists of these layers, from their pairs for ``count`` rows."""
+    return KroneckerFactors(_groups(layers, views, count, coupled), {})
 
 
 def _groups(
-    rows: Sequence[LayerRows], parts: Mapping[str, Tensor], count: int, coupled: bool
+    layers: Sequence[LayerPairs], views: Mapping[str, Tensor], count: int, coupled: bool
 ) -> tuple[FactorGroup, ...]:
     inputs: dict[str, list[Tensor]] = {}
     derivatives: dict[str, list[Tensor]] = {}
-    for layer in rows:
+    for layer in layers:
         inputs.setdefault(layer.name, []).append(layer.inputs)
         derivatives.setdefault(layer.name, []).append(layer.derivatives)
-    # Layers that are called once, with equally many rows, see the same samples and positions in the same order.
-    by_rows: dict[object, list[str]] = {}
+    # Layers that are called once, with equally many pairs, see the same rows and positions in the same order.
+    by_count: dict[object, list[str]] = {}
     for name, calls in inputs.items():
-        by_rows.setdefault(len(calls[0]) if coupled and len(calls) == 1 else name, []).append(name)
+        by_count.setdefault(len(calls[0]) if coupled and len(calls) == 1 else name, []).append(name)
     groups = []
-    for names in by_rows.values():
+    for names in by_count.values():
         columns, shapes = [], []
         for name in names:
             columns.append(_joined(inputs[name]))
-            if f"{name}bias" in parts:
+            if f"{name}bias" in views:
                 columns.append(columns[-1].new_ones(len(columns[-1]), 1))
-            width = inputs[name][0].shape[1] + (f"{name}bias" in parts)
+            width = inputs[name][0].shape[1] + (f"{name}bias" in views)
             shapes.append((derivatives[name][0].shape[1], width))
-        a = torch.cat(columns, dim=1)  # (rows, inputs of all layers), a column of ones for each bias
-        g = torch.cat([_joined(derivatives[name]) for name in names], dim=1)  # (rows, outputs of all layers)
-        # A sample of a convolution has a row for each position. Its block is the sum over positions of a a^T times the
-        # mean over positions of g g^T (Grosse and Martens 2016, arXiv:1602.01407, section 3): hence count and len(g).
-        moments = matmul(a.mT, a) / count, matmul(g.mT, g) / max(len(g), 1)
-        groups.append(FactorGroup(tuple(names), tuple(shapes), *moments, rows_per_sample=len(g) / count))
+        y = torch.cat(columns, dim=1)  # (pairs, inputs of all layers), a column of ones for each bias
+        h = torch.cat([_joined(derivatives[name]) for name in names], dim=1)  # (pairs, outputs of all layers)
+        # A row of a convolution has a pair for each position. Its block is the sum over positions of y y^T times the
+        # mean over positions of h h^T (Grosse and Martens 2016, arXiv:1602.01407, section 3): hence count and len(h).
+        omega, gamma = matmul(y.mT, y) / count, matmul(h.mT, h) / max(len(h), 1)
+        groups.append(FactorGroup(tuple(names), tuple(shapes), omega, gamma, pairs_per_row=len(h) / count))
     return tuple(groups)
 
 
@@ -216,26 +223,29 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _layer_rows(trace: Trace, metric: FisherMetric, samples: Tensor | None, place: Place | None) -> list[LayerRows]:
-    """Return the rows of the layers that may move, with the derivatives for one draw of signs.
+def _layer_pairs(
+    forward_pass: ForwardPass, metric: FisherMetric, chosen: Tensor | None, place: Place | None
+) -> list[LayerPairs]:
+    """Return the pairs of the layers that may move, with the derivatives for one draw of signs.
 
     They have the parameters' dtype, also where a layer computed in another one, as under autocast.
     """
-    pairs = [
+    live = [
         (output, cotangent)
         for output, cotangent in zip(metric.outputs, metric.root(_random_signs(metric.outputs, place)), strict=True)
         if output.requires_grad
     ]
-    if not pairs or not trace.layers:
+    if not live or not forward_pass.layer_calls:
         return []
-    outputs, cotangents = zip(*pairs, strict=True)
-    derivatives = layer_derivatives(outputs, cotangents, trace.layers)
-    calls = zip(trace.layers, derivatives, strict=True)
-    rows = [r for call, derivative in calls for r in call.rows(derivative, samples)]
-    some = samples is not None and len(samples) < trace.layers[0].shape[0]
-    if some and not bool(torch.stack([r.derivatives.any() for r in rows]).all()):
-        raise PartsDifferError("a layer has no effect on the chosen samples")
-    return [r.to(trace.theta.dtype) for r in rows if f"{r.name}weight" in trace.parts]
+    outputs, cotangents = zip(*live, strict=True)
+    derivatives = layer_derivatives(outputs, cotangents, forward_pass.layer_calls)
+    calls = zip(forward_pass.layer_calls, derivatives, strict=True)
+    layers = [pairs for call, derivative in calls for pairs in call.pairs(derivative, chosen)]
+    some = chosen is not None and len(chosen) < forward_pass.layer_calls[0].shape[0]
+    if some and not bool(torch.stack([pairs.derivatives.any() for pairs in layers]).all()):
+        raise FactorsDifferError("a layer has no effect on the chosen rows")
+    dtype = forward_pass.theta.dtype
+    return [pairs.to(dtype) for pairs in layers if f"{pairs.name}weight" in forward_pass.views]
 
 
 def _diagonal(others: dict[str, Tensor], metric: FisherMetric, *, whole: bool) -> dict[str, Tensor]:

@@ -1,11 +1,12 @@
-r"""K-FAC: a model of the Fisher matrix as a preconditioner of conjugate gradient.
+r"""K-FAC: an approximation of the Fisher matrix as a preconditioner of conjugate gradient.
 
-Treating inputs and derivatives of the layers as independent (Martens and Grosse 2015, arXiv:1503.05671) gives
+Treating inputs :math:`y` and output derivatives :math:`h` of the layers :math:`l, m` as independent (Martens and Grosse
+2015, arXiv:1503.05671) gives
 
-.. math:: \tilde F_{lm} = \mathbb{E}[a_l a_m^\top] \otimes \mathbb{E}[g_l g_m^\top].
+.. math:: \tilde F_{lm} = \mathbb{E}[y_l y_m^\top] \otimes \mathbb{E}[h_l h_m^\top].
 
-The blocks between layers are kept, unless there is but one inner iteration. The model only speeds up the solution of
-the true system: what the iteration converges to does not depend on it.
+The blocks between layers are kept, unless there is but one inner iteration. The approximation only speeds up the
+solution of the true system: what the iteration converges to does not depend on it.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trpo_ts.autodiff.flat_parameters import Trace
+from trpo_ts.autodiff.flat_parameters import ForwardPass
 from trpo_ts.autodiff.gauss_newton import NoSecondDerivativeError
 from trpo_ts.autodiff.per_sample_gradients import PerSampleGradients
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import evenly_spaced
 from trpo_ts.distributions.fisher_metric import FisherMetric
 from trpo_ts.kfac.factors import (
+    FactorsDifferError,
     KroneckerFactors,
-    PartsDifferError,
     Place,
-    factors_of_rows,
+    factors_of_pairs,
     kronecker_factors,
 )
 from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
@@ -37,7 +38,7 @@ from trpo_ts.validation.parameter_values import check_integer, check_real
 __all__ = ["KFAC"]
 
 _SHARED = 4
-"""The most samples in a pass that serves the model too, in multiples of those that it takes."""
+"""The most rows in a pass of the update that serves K-FAC too, in multiples of :attr:`KFAC.samples`."""
 
 Metric = Callable[[Any], FisherMetric | None]
 """The Fisher metric of a network's output; None where there is no closed form."""
@@ -47,15 +48,16 @@ Metric = Callable[[Any], FisherMetric | None]
 class KFAC:
     """The settings of K-FAC as the preconditioner of the natural gradient's solve.
 
-    Linear and convolutional layers are modelled; all other parameters have a diagonal. Where the network has no
-    such layer, or the distribution no closed-form Fisher matrix, the solve has no preconditioner.
+    Linear and convolutional layers have Kronecker factors; all other parameters have a diagonal. Where the network has
+    no such layer, or the distribution no closed-form Fisher matrix, the solve has no preconditioner.
 
-    :param inner_iterations: iterations of conjugate gradient on the model, >= 1. One takes the diagonal blocks alone.
-    :param samples: the most samples from which the model is estimated, >= 1, evenly spaced in the rollout.
-    :param relative_damping: the least damping of the model, >= 0, in multiples of the mean of the layers' diagonal.
-        The solution of the system does not depend on it, but what few iterations make of it does. With a model that
-        is damped more than the system they keep to high-curvature directions, which also hold on new data; 0
-        follows the rollout most closely (``docs/benchmarks.md``).
+    :param inner_iterations: iterations of conjugate gradient on the approximation, >= 1. One takes the diagonal blocks
+        alone.
+    :param samples: the most rows of the rollout from which the factors are estimated, >= 1, evenly spaced.
+    :param relative_damping: the least damping of the approximation, >= 0, in multiples of the mean of the layers'
+        diagonal. The solution of the system does not depend on it, but what few iterations make of it does. With an
+        approximation that is damped more than the system they keep to high-curvature directions, which also hold on new
+        data; 0 follows the rollout most closely (``docs/benchmarks.md``).
     """
 
     inner_iterations: int = 4
@@ -69,11 +71,11 @@ class KFAC:
 
     @property
     def coupled(self) -> bool:
-        """Whether the model has blocks between layers."""
+        """Whether the approximation has blocks between layers."""
         return self.inner_iterations > 1
 
     def shares_pass(self, count: int) -> bool:
-        """Whether the model reuses the update's pass: for rollouts of at most 4 times :attr:`samples` rows.
+        """Whether the factors come from the update's own pass: for rollouts of at most 4 times :attr:`samples` rows.
 
         That spares a pass of its own over :attr:`samples`, but takes the derivatives of all rows.
         """
@@ -86,26 +88,26 @@ class KFAC:
         metric_of: Metric,
         *,
         damping: float,
-        whole: Trace | None = None,
+        forward_pass: ForwardPass | None = None,
     ) -> KroneckerPreconditioner | None:
-        r"""Return the preconditioner for :math:`F + cI` at :math:`\theta`; None where there is nothing to model.
+        r"""Return the preconditioner for :math:`F + cI` at :math:`\theta`; None where there is nothing to factor.
 
         :param network: the network over the rows of a rollout.
         :param theta: the leaf ``(P,)``.
         :param metric_of: the Fisher metric of the network's output.
         :param damping: :math:`c`.
-        :param whole: a forward pass over all rows, if there is one already.
+        :param forward_pass: one over all rows at :math:`\theta`, if there is one already.
         """
-        return self._preconditioner(self._factors(network, theta, metric_of, whole), network, damping)
+        return self._preconditioner(self._factors(network, theta, metric_of, forward_pass), network, damping)
 
     def fit_gradients(
         self, gradients: PerSampleGradients, network: RowFunction, *, damping: float
     ) -> KroneckerPreconditioner | None:
         """Return the same as :meth:`fit` for a network of one output, whose gradient for each row is known."""
-        count = len(gradients.rows[0].inputs)
-        samples = evenly_spaced(min(self.samples, count), count, gradients.rows[0].inputs.device)
-        chosen = [row.of_samples(samples) for row in gradients.rows]
-        factors = factors_of_rows(chosen, gradients.parts, len(samples), coupled=self.coupled)
+        inputs = gradients.pairs[0].inputs
+        rows = evenly_spaced(min(self.samples, len(inputs)), len(inputs), inputs.device)
+        pairs = [layer.of_rows(rows) for layer in gradients.pairs]
+        factors = factors_of_pairs(pairs, gradients.views, len(rows), coupled=self.coupled)
         return self._preconditioner(factors, network, damping)
 
     def _preconditioner(
@@ -120,45 +122,45 @@ class KFAC:
         )
 
     def _factors(
-        self, network: RowFunction, theta: Tensor, metric_of: Metric, whole: Trace | None
+        self, network: RowFunction, theta: Tensor, metric_of: Metric, forward_pass: ForwardPass | None
     ) -> KroneckerFactors | None:
-        samples, parts = network.spaced(min(self.samples, network.count))
-        if len(parts) > 1:
-            with suppress(PartsDifferError, NoSecondDerivativeError):  # then one pass takes all samples
-                return self._joined_factors(network, theta, metric_of, samples, parts)
+        chosen, micro_batches = network.evenly_spaced(min(self.samples, network.count))
+        if len(micro_batches) > 1:
+            with suppress(FactorsDifferError, NoSecondDerivativeError):  # then one pass takes all chosen rows
+                return self._joined_factors(network, theta, metric_of, chosen, micro_batches)
         with torch.enable_grad():
-            if whole is not None and self.shares_pass(network.count) and whole.has_samples(network.count):
-                with suppress(PartsDifferError):
-                    return self._factors_of_pass(whole, metric_of, chosen=samples)
-            return self._factors_of_pass(network.trace(theta, samples, record_layers=True), metric_of)
+            if forward_pass is not None and self.shares_pass(network.count) and forward_pass.has_rows(network.count):
+                with suppress(FactorsDifferError):
+                    return self._factors_of_pass(forward_pass, metric_of, chosen=chosen)
+            return self._factors_of_pass(network.forward_pass(theta, chosen, record_layers=True), metric_of)
 
     def _factors_of_pass(
-        self, trace: Trace, metric_of: Metric, *, chosen: Tensor | None = None, place: Place | None = None
+        self, forward_pass: ForwardPass, metric_of: Metric, *, chosen: Tensor | None = None, place: Place | None = None
     ) -> KroneckerFactors | None:
-        metric = metric_of(trace.output)
-        if metric is None or not trace.layers:
+        metric = metric_of(forward_pass.output)
+        if metric is None or not forward_pass.layer_calls:
             return None
-        metric = metric if chosen is None else metric.of_samples(chosen)
-        return kronecker_factors(trace, metric, coupled=self.coupled, samples=chosen, place=place)
+        metric = metric if chosen is None else metric.of_rows(chosen)
+        return kronecker_factors(forward_pass, metric, coupled=self.coupled, chosen=chosen, place=place)
 
     def _joined_factors(
-        self, network: RowFunction, theta: Tensor, metric_of: Metric, samples: Tensor, parts: list[slice]
+        self, network: RowFunction, theta: Tensor, metric_of: Metric, chosen: Tensor, micro_batches: list[slice]
     ) -> KroneckerFactors | None:
-        """Return the factors from one pass for each part of the samples: those of a pass over all, up to rounding.
+        """Return the factors from a pass for each micro-batch of chosen rows: those of a single pass up to rounding.
 
-        :raises PartsDifferError: when they are not, as in a recurrent network, or with a head for each task.
+        :raises FactorsDifferError: when they are not, as in a recurrent network, or with a head for each task.
         """
         found = []
-        for rows in parts:
+        for rows in micro_batches:
             with torch.enable_grad():
-                trace = network.trace(theta, samples[rows], record_layers=True)
-                if not trace.has_samples(rows.stop - rows.start):
-                    raise PartsDifferError("a layer's rows are not the samples")
-                found.append(self._factors_of_pass(trace, metric_of, place=Place(rows, len(samples))))
-            del trace  # freed before the next pass, so that peak memory is that of one
+                forward_pass = network.forward_pass(theta, chosen[rows], record_layers=True)
+                if not forward_pass.has_rows(rows.stop - rows.start):
+                    raise FactorsDifferError("a layer's pairs are not one for each row")
+                found.append(self._factors_of_pass(forward_pass, metric_of, place=Place(rows, len(chosen))))
+            del forward_pass  # freed before the next pass, so that peak memory is that of one
         known = [factors for factors in found if factors is not None]
         if not known:
             return None
         if len(known) < len(found):
-            raise PartsDifferError("some parts call no layer")
-        return KroneckerFactors.joined(known, [(rows.stop - rows.start) / len(samples) for rows in parts])
+            raise FactorsDifferError("some micro-batches call no layer")
+        return KroneckerFactors.joined(known, [(rows.stop - rows.start) / len(chosen) for rows in micro_batches])

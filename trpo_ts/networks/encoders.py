@@ -12,8 +12,9 @@ from gymnasium import spaces
 from tianshou.data import Batch
 from torch import Tensor, nn
 
+from trpo_ts.envs.image_shapes import channel_axis
 from trpo_ts.networks.entries import entry
-from trpo_ts.networks.images import ImageEncoder, channel_axis
+from trpo_ts.networks.images import ImageEncoder
 from trpo_ts.networks.numbers import Encoder, OneHotEncoder, VectorEncoder
 from trpo_ts.networks.orthogonal_layers import orthogonal_linear
 

@@ -1,51 +1,37 @@
-"""Images: which axis holds the channels, and a convolutional network of a size that fits."""
+"""Images: a convolutional network of a size that fits."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from trpo_ts.envs.image_shapes import LEAST_SIDE, channel_axis, image_sides
 from trpo_ts.networks.numbers import Encoder, UnitScale
 from trpo_ts.networks.orthogonal_layers import orthogonal_convolution
 
-__all__ = ["ImageEncoder", "channel_axis"]
+__all__ = ["ImageEncoder"]
 
 _LAYERS_FROM_SIDE = {
     36: ((32, 8, 4), (64, 4, 2), (64, 3, 1)),  # Mnih et al. 2015, Human-level control, doi:10.1038/nature14236
     12: ((32, 4, 2), (64, 3, 2)),
-    4: ((16, 3, 1),),  # Young and Tian 2019, MinAtar, arXiv:1903.03176
+    LEAST_SIDE: ((16, 3, 1),),  # Young and Tian 2019, MinAtar, arXiv:1903.03176
 }
 """Channels, kernel and stride of each convolution, by the shortest side that they are for."""
-
-
-def channel_axis(shape: Sequence[int]) -> int | None:
-    """Return the axis of an image's channels, 0 or 2; None for a shape that is no image of at least 4 x 4.
-
-    Where two neighbouring axes are equal they are height and width, and the third is the channels; else the shorter
-    one of the first and the last is.
-    """
-    if len(shape) != 3:
-        return None
-    first, middle, last = shape
-    channels_first = middle == last if (first == middle) != (middle == last) else first < last
-    axis = 0 if channels_first else 2
-    return axis if min(_sides(shape, axis)) >= min(_LAYERS_FROM_SIDE) else None
 
 
 class ImageEncoder(Encoder):
     """Convolutions whose number, size and stride follow from the image's size, then one vector per image.
 
-    :param space: a Box for whose shape :func:`channel_axis` finds the channels.
+    :param space: a Box for whose shape :func:`trpo_ts.envs.image_shapes.channel_axis` finds the channels.
     :param activation: the activation after each convolution.
     """
 
     def __init__(self, space: spaces.Box, activation: type[nn.Module]) -> None:
         axis = channel_axis(space.shape)
         assert axis is not None
-        sides = _sides(space.shape, axis)
+        sides = image_sides(space.shape, axis)
         specification = next(layers for side, layers in _LAYERS_FROM_SIDE.items() if min(sides) >= side)
         channels = [space.shape[axis], *(outputs for outputs, _, _ in specification)]
         for _, kernel, stride in specification:
@@ -67,7 +53,3 @@ class ImageEncoder(Encoder):
         images: Tensor = self.scale(obs, like)
         features: Tensor = self.layers(images if self._axis == 0 else images.movedim(-1, 1))
         return features.flatten(1)
-
-
-def _sides(shape: Sequence[int], axis: int) -> list[int]:
-    return [side for i, side in enumerate(shape) if i != axis]

@@ -25,7 +25,7 @@ class Sequences(_RowBatch):
     """What a network with a memory needs in order to go through rows of a rollout again.
 
     Rows can be taken from it in any way. What is taken begins a new sequence at a row that begins one, and at a row
-    that does not follow the one before: the network's own state then comes from ``state``, as a constant.
+    that does not follow the one before: the network's own state then comes from ``state``, detached.
 
     :param state: the state before each row, shape ``(N, S)``.
     :param start: whether a row begins a sequence, boolean, shape ``(N,)``.

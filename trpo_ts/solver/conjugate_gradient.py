@@ -1,4 +1,10 @@
-r"""Conjugate gradient: the search direction :math:`x` that solves :math:`A x = b`, :math:`A` positive definite."""
+r"""Conjugate gradient: the search direction :math:`x` that solves :math:`C x = b`, :math:`C` positive definite.
+
+For the policy :math:`C = F + cI` and :math:`b = g`. The letters inside the iteration are the usual ones: the residual
+:math:`r = b - C x`, and the direction :math:`p` along which the next step goes. A preconditioner is an approximation
+:math:`\tilde C`, and :math:`\tilde r = \tilde C^{-1} r` is the preconditioned residual; without one
+:math:`\tilde r = r`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +22,7 @@ __all__ = ["UNAIDED_TOLERANCE", "Solution", "SolveStatus", "conjugate_gradient",
 
 
 UNAIDED_TOLERANCE = 0.01
-"""The largest relative residual to stop at without a model of the operator that can be trusted."""
+"""The largest relative residual to stop at without an approximation of the operator that can be trusted."""
 
 
 class SolveStatus(Enum):
@@ -24,30 +30,30 @@ class SolveStatus(Enum):
 
     CONVERGED = "the relative residual fell to the tolerance"
     ITERATION_LIMIT = "the iterations were used up"
-    NON_POSITIVE_CURVATURE = "p^T A p <= 0 along a search direction"
+    NON_POSITIVE_CURVATURE = "p^T C p <= 0 along a direction p"
     NON_FINITE = "a product with the operator was not finite"
 
 
 class Preconditioner(Protocol):
-    """A model of an operator that is cheaper than it."""
+    r"""An approximation :math:`\tilde C` of an operator that is cheaper than it."""
 
     def solve(self, r: Tensor) -> Tensor:
-        r"""Return an approximate solution :math:`z` of :math:`A z = r`, with :math:`r^\top z > 0`."""
+        r"""Return :math:`\tilde r`, approximately :math:`\tilde C^{-1} r`, with :math:`r^\top \tilde r > 0`."""
 
     def multiply(self, v: Tensor) -> Tensor:
-        """Return the model's approximation of :math:`A v`."""
+        r"""Return :math:`\tilde C v`."""
 
 
 @dataclass(frozen=True)
 class Solution:
-    r"""The solution of :math:`A x = b` and how it was reached.
+    r"""The solution of :math:`C x = b` and how it was reached.
 
     :param x: the solution, shape ``(P,)``; zero when the first direction already failed.
-    :param iterations: products with :math:`A` that were spent.
-    :param relative_residual: :math:`\|b - A x\| / \|b\|` from the recurrence, in the preconditioner's norm. With a
+    :param iterations: products with :math:`C` that were spent.
+    :param relative_residual: :math:`\|b - C x\| / \|b\|` from the recurrence, in the preconditioner's norm. With a
         preconditioner it is that before the last step, which takes no product.
-    :param curvature: :math:`x^\top A x`, which costs no product: :math:`A x = b - r`. With a preconditioner the term
-        of the last step, the smallest, is the model's.
+    :param curvature: :math:`x^\top C x`, which costs no product: :math:`C x = b - r`. With a preconditioner the term
+        of the last step, the smallest, is the approximation's.
     :param status: why the iteration ended.
     """
 
@@ -66,7 +72,7 @@ def conjugate_gradient(
     tolerance: float = 0.0,
     preconditioner: Preconditioner | None = None,
 ) -> Solution:
-    r"""Solve :math:`A x = b` from :math:`x_0 = 0` (Nocedal and Wright, Numerical Optimization, algorithm 5.3).
+    r"""Solve :math:`C x = b` from :math:`x_0 = 0` (Nocedal and Wright, Numerical Optimization, algorithm 5.3).
 
     The residual is relative, so the number of products does not depend on the scale of the rewards. A direction
     of non-positive or non-finite curvature ends the iteration with the best :math:`x` so far. Unlike Steihaug's method
@@ -78,20 +84,20 @@ def conjugate_gradient(
     With a preconditioner, directions are made conjugate by the flexible formula, since the preconditioner may
     itself be a truncated iteration, and a last step is taken without a product: see :func:`_extrapolated`.
 
-    :param operator: :math:`v \mapsto A v`, symmetric and positive definite.
+    :param operator: :math:`v \mapsto C v`, symmetric and positive definite.
     :param b: the right-hand side, shape ``(P,)``.
     :param max_iterations: the most products to spend, >= 1.
-    :param tolerance: stop when :math:`\sqrt{r^\top z} \le` tolerance :math:`\cdot \sqrt{b^\top z_b}`, where
-        :math:`z = r` without a preconditioner: then it is :math:`\|r\| \le` tolerance :math:`\cdot \|b\|`.
-    :param preconditioner: solves with a model of :math:`A`. One that is not positive and finite on ``b`` is not used.
+    :param tolerance: stop when :math:`\sqrt{r^\top \tilde r} \le` tolerance :math:`\cdot \sqrt{b^\top \tilde b}`.
+        Without a preconditioner it is :math:`\|r\| \le` tolerance :math:`\cdot \|b\|`.
+    :param preconditioner: solves with :math:`\tilde C`. One that is not positive and finite on ``b`` is not used.
     """
     norm = stable_norm(b)
     if norm == 0.0:
         return Solution(torch.zeros_like(b), 0, 0.0, 0.0, SolveStatus.CONVERGED)
     # The squares of very small or large entries would leave the range of the dtype, as may the norm itself.
     largest = float(b.abs().max())
-    unit = _solve(operator, b / largest / (norm / largest), max_iterations, tolerance, preconditioner)
-    return replace(unit, x=unit.x * (norm / largest) * largest, curvature=unit.curvature * norm * norm)
+    scaled = _solve(operator, b / largest / (norm / largest), max_iterations, tolerance, preconditioner)
+    return replace(scaled, x=scaled.x * (norm / largest) * largest, curvature=scaled.curvature * norm * norm)
 
 
 def _solve(
@@ -102,92 +108,105 @@ def _solve(
     preconditioner: Preconditioner | None,
 ) -> Solution:
     numbers = torch.finfo(b.dtype)
-    x, r = torch.zeros_like(b), b.clone()
-    z = r.clone() if preconditioner is None else preconditioner.solve(r)
-    start = float(r.dot(z))
-    if preconditioner is not None and not 0.0 < start < math.inf:  # its moments may have overflowed
-        preconditioner, z = None, r.clone()
-        start = float(r.dot(z))
-    p, a_p, p_a_p, r_dot_z = z.clone(), z, 0.0, start
-    least = max(tolerance, numbers.eps) ** 2 * start  # below it there is only rounding
+    x, residual = torch.zeros_like(b), b.clone()
+    preconditioner, preconditioned = _usable(preconditioner, b)  # r~
+    squared_norm_of_b = float(b.dot(preconditioned))  # b^T b~
+    direction, product, direction_curvature = preconditioned.clone(), preconditioned, 0.0  # p, C p, p^T C p
+    squared_norm = squared_norm_of_b  # r^T r~
+    converged_below = max(tolerance, numbers.eps) ** 2 * squared_norm_of_b  # with eps: below it there is only rounding
     iterations, status = 0, SolveStatus.ITERATION_LIMIT
     while iterations < max_iterations:
-        a_p = operator(p)
+        product = operator(direction)
         iterations += 1
-        curvature = float(p.dot(a_p))
-        if preconditioner is not None and iterations == 1 and not _is_trusted(preconditioner, p, curvature):
-            least = min(least, UNAIDED_TOLERANCE**2 * start)
-        step = float(r.dot(p)) / curvature if curvature > 0.0 else math.inf
-        if not math.isfinite(curvature):
+        direction_curvature = float(direction.dot(product))
+        if iterations == 1 and not _is_trusted(preconditioner, direction, direction_curvature):
+            converged_below = min(converged_below, UNAIDED_TOLERANCE**2 * squared_norm_of_b)
+        if not math.isfinite(direction_curvature):
             status = SolveStatus.NON_FINITE
             break
-        if abs(step) > numbers.max:  # zero or negative curvature, also where rounding left a trace of it
+        length = float(residual.dot(direction)) / direction_curvature if direction_curvature > 0.0 else math.inf
+        if abs(length) > numbers.max:  # zero or negative curvature, also a positive rest that rounding left
             status = SolveStatus.NON_POSITIVE_CURVATURE
             break
-        p_a_p = curvature
-        x.add_(p, alpha=step)
-        r.sub_(a_p, alpha=step)
-        z = r if preconditioner is None else preconditioner.solve(r)
-        previous, r_dot_z = r_dot_z, float(r.dot(z))
-        if r_dot_z <= least:
+        x.add_(direction, alpha=length)
+        residual.sub_(product, alpha=length)
+        preconditioned = residual if preconditioner is None else preconditioner.solve(residual)
+        previous, squared_norm = squared_norm, float(residual.dot(preconditioned))
+        if squared_norm <= converged_below:
             # Below zero is no convergence: the preconditioner is not positive, and must lead no further.
-            status = SolveStatus.CONVERGED if r_dot_z >= -least else status
+            status = SolveStatus.CONVERGED if squared_norm >= -converged_below else status
             break
         if iterations < max_iterations:
-            p.mul_(r_dot_z / previous if preconditioner is None else -float(z.dot(a_p)) / p_a_p).add_(z)
-    residual = math.sqrt(max(r_dot_z, 0.0) / start) if start > 0.0 else math.nan
-    curvature = float(x.dot(b - r))  # x^T A x, since A x = b - r
+            flexible = preconditioner is not None
+            keep = -float(preconditioned.dot(product)) / direction_curvature if flexible else squared_norm / previous
+            direction.mul_(keep).add_(preconditioned)
+    relative_residual = math.sqrt(max(squared_norm, 0.0) / squared_norm_of_b) if squared_norm_of_b > 0.0 else math.nan
+    solution_curvature = float(x.dot(b - residual))  # x^T C x, since C x = b - r
     if preconditioner is not None and status in (SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT):
-        x, curvature = _extrapolated(x, curvature, b, r, z, _LastDirection(p, a_p, p_a_p), preconditioner)
-    return Solution(x, iterations, residual, curvature, status)
+        last = _LastDirection(direction, product, direction_curvature)
+        x, solution_curvature = _extrapolated(x, solution_curvature, b, residual, preconditioned, last, preconditioner)
+    return Solution(x, iterations, relative_residual, solution_curvature, status)
 
 
-def _is_trusted(preconditioner: Preconditioner, p: Tensor, curvature: float) -> bool:
-    """Whether the model does not fall far short of the true curvature along a direction.
+def _usable(preconditioner: Preconditioner | None, b: Tensor) -> tuple[Preconditioner | None, Tensor]:
+    """Return the preconditioner and what it makes of ``b``; None and ``b`` where that is not positive and finite."""
+    if preconditioner is not None:
+        preconditioned = preconditioner.solve(b)
+        if 0.0 < float(b.dot(preconditioned)) < math.inf:  # else its factors may have overflowed
+            return preconditioner, preconditioned
+    return None, b.clone()
+
+
+def _is_trusted(preconditioner: Preconditioner | None, direction: Tensor, curvature: float) -> bool:
+    """Whether no approximation falls far short of the true curvature along a direction.
 
     It does where it lacks much of the operator: layers that have no Kronecker factors, or units in saturation.
     """
-    return float(p.dot(preconditioner.multiply(p))) > _LEAST_SHARE * curvature
+    if preconditioner is None:
+        return True
+    return float(direction.dot(preconditioner.multiply(direction))) > _LEAST_SHARE * curvature
 
 
 _LEAST_SHARE = 1 / 3
-"""Of the curvature. On HalfCheetah and Walker2d the model has 0.5 to 1.5 of it; without weight factors 0.01 to 0.1."""
+"""Of the curvature. On HalfCheetah and Walker2d K-FAC has 0.5 to 1.5 of it; without weight factors 0.01 to 0.1."""
 
 
 @dataclass(frozen=True)
 class _LastDirection:
-    r"""The last direction :math:`p` of the iteration, :math:`A p` and :math:`p^\top A p`."""
+    r"""The last direction :math:`p_{last}`, the product :math:`C p_{last}`, and :math:`p_{last}^\top C p_{last}`."""
 
-    p: Tensor
-    a_p: Tensor
-    p_a_p: float
+    direction: Tensor
+    product: Tensor
+    curvature: float
 
 
 def _extrapolated(
     x: Tensor,
-    curvature: float,
+    solution_curvature: float,
     b: Tensor,
-    r: Tensor,
-    z: Tensor,
+    residual: Tensor,
+    preconditioned: Tensor,
     last: _LastDirection,
     preconditioner: Preconditioner,
 ) -> tuple[Tensor, float]:
-    r"""Take the step that would follow, with its curvature from the model instead of a product.
+    r"""Take the step that would follow, with its curvature from the approximation instead of a product.
 
-    The next direction :math:`p = z + \beta p_{last}` costs no product; only :math:`p^\top A p` would. The model
-    :math:`\tilde A` gives it up to a factor, and the last direction, whose true curvature is known, gives the factor.
-    Close to the optimum along :math:`p` the gain depends on the length to second order only. Since
-    :math:`A x = b - r`, the new :math:`x^\top A x` is exact but for that one term.
+    The next direction :math:`p = \tilde r - (\tilde r^\top C p_{last} / p_{last}^\top C p_{last})\, p_{last}` costs no
+    product; only :math:`p^\top C p` would. The approximation :math:`\tilde C` gives it up to a factor, and the last
+    direction, whose true curvature is known, gives the factor. Close to the optimum along :math:`p` the gain depends on
+    the length to second order only. Since :math:`C x = b - r`, the new :math:`x^\top C x` is exact but for that one
+    term.
     """
-    p = z - (float(z.dot(last.a_p)) / last.p_a_p) * last.p  # conjugate to the last direction: p^T A p_last = 0
-    modelled_last = float(last.p.dot(preconditioner.multiply(last.p)))
-    modelled = float(p.dot(preconditioner.multiply(p)))
-    if not (modelled_last > 0.0 and modelled > 0.0):  # at convergence to rounding p is zero
-        return x, curvature
-    p_a_p = modelled * last.p_a_p / modelled_last
-    step = float(r.dot(p)) / p_a_p
-    along = float(p.dot(b - r))  # p^T A x
-    return x + step * p, curvature + 2.0 * step * along + step**2 * p_a_p
+    # Conjugate to the last direction: p^T C p_last = 0.
+    direction = preconditioned - (float(preconditioned.dot(last.product)) / last.curvature) * last.direction
+    approximate_last = float(last.direction.dot(preconditioner.multiply(last.direction)))
+    approximate = float(direction.dot(preconditioner.multiply(direction)))
+    if not (approximate_last > 0.0 and approximate > 0.0):  # at convergence to rounding the direction is zero
+        return x, solution_curvature
+    curvature = approximate * last.curvature / approximate_last  # p^T C p
+    length = float(residual.dot(direction)) / curvature
+    mixed = float(direction.dot(b - residual))  # p^T C x
+    return x + length * direction, solution_curvature + 2.0 * length * mixed + length**2 * curvature
 
 
 def stable_norm(vector: Tensor) -> float:

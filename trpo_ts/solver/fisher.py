@@ -5,8 +5,8 @@ The mean Fisher matrix over :math:`N` observations, with respect to the policy's
 .. math:: F = \frac{1}{N} \sum_n J_n^\top M(z_n) J_n, \qquad J_n = \partial z_n / \partial \theta,
 
 where :math:`z_n` are the parameters of the action distribution and :math:`M` its closed-form Fisher matrix. It
-equals the Hessian of the mean KL divergence at the point where both policies agree (arXiv:1502.05477,
-appendix C).
+equals the Hessian of the mean KL divergence at the point where both policies agree (arXiv:1502.05477, appendix C, which
+calls it :math:`A`, and :math:`z` :math:`\mu`).
 """
 
 from __future__ import annotations
@@ -23,64 +23,72 @@ from trpo_ts.autodiff.rows import Rows, row_count
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.solver.linear_operators import LinearOperator, weighted_sum
 
-__all__ = ["distribution_parameters_at", "fisher_operator", "fisher_operator_of_parts", "kl_hessian_product"]
+__all__ = ["distribution_parameters_at", "fisher_operator", "fisher_operator_of_micro_batches", "kl_hessian_product"]
 
 
-def fisher_operator(policy: RowFunction, theta: Tensor, rows: Rows, distribution: Distribution) -> LinearOperator:
+def fisher_operator(
+    policy_function: RowFunction, theta: Tensor, rows: Rows, distribution: Distribution
+) -> LinearOperator:
     r"""Return :math:`v \mapsto F v` over some rows; it keeps their graph.
 
-    :param policy: maps :math:`\theta` and rows to action distributions.
+    :param policy_function: maps :math:`\theta` and rows to action distributions.
     :param theta: the leaf ``(P,)``.
     :param rows: the rows.
-    :param distribution: the policy's at ``theta`` for these rows, with its graph.
+    :param distribution: the policy function's value at ``theta`` for these rows, with its graph.
     """
     metric = fisher_metric(distribution)
     if metric is not None:
-        return GaussNewton(metric, [theta], outputs_at=distribution_parameters_at(policy, rows)).of_vector
+        return GaussNewton(metric, [theta], outputs_at=distribution_parameters_at(policy_function, rows)).of_vector
     with torch.no_grad():
-        constant = policy(theta, rows)
-    return kl_hessian_product(constant, distribution, theta)
+        behaviour = policy_function(theta, rows)
+    return kl_hessian_product(behaviour, distribution, theta)
 
 
-def fisher_operator_of_parts(policy: RowFunction, theta: Tensor, parts: Sequence[Rows]) -> LinearOperator:
-    r"""Return :math:`v \mapsto F v` over all parts together; each product makes a pass over each part.
+def fisher_operator_of_micro_batches(
+    policy_function: RowFunction, theta: Tensor, micro_batches: Sequence[Rows]
+) -> LinearOperator:
+    r"""Return :math:`v \mapsto F v` over all micro-batches together; each product makes a pass over each of them.
 
-    No graph is kept between products, so that memory is bounded by the largest part. A single part keeps its graph.
+    No graph is kept between products, so that memory is bounded by the largest micro-batch. A single one keeps its
+    graph.
     """
 
     def with_graph(rows: Rows) -> LinearOperator:
         with torch.enable_grad():
-            return fisher_operator(policy, theta, rows, policy(theta, rows))
+            return fisher_operator(policy_function, theta, rows, policy_function(theta, rows))
 
     def by_passes(rows: Rows) -> LinearOperator:
         return lambda v: with_graph(rows)(v)
 
-    operators = [with_graph(parts[0])] if len(parts) == 1 else [by_passes(rows) for rows in parts]
-    counts = [row_count(rows) for rows in parts]
+    single = len(micro_batches) == 1
+    operators = [with_graph(micro_batches[0])] if single else [by_passes(rows) for rows in micro_batches]
+    counts = [row_count(rows) for rows in micro_batches]
     return weighted_sum(operators, [count / sum(counts) for count in counts])
 
 
-def distribution_parameters_at(policy: RowFunction, rows: Rows) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+def distribution_parameters_at(
+    policy_function: RowFunction, rows: Rows
+) -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
     r"""Return :math:`[\theta] \mapsto z`: the action distributions' parameters for some rows."""
 
     def outputs(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-        metric = fisher_metric(policy(parameters[0], rows))
+        metric = fisher_metric(policy_function(parameters[0], rows))
         assert metric is not None
         return metric.outputs
 
     return outputs
 
 
-def kl_hessian_product(behaviour: Distribution, policy: Distribution, theta: Tensor) -> LinearOperator:
+def kl_hessian_product(behaviour: Distribution, distribution: Distribution, theta: Tensor) -> LinearOperator:
     r"""Return :math:`v \mapsto \nabla_\theta \left(\nabla_\theta \bar D_{KL}(\pi_{old} \| \pi_\theta)^\top v\right)`.
 
     For distributions without a closed form: two backward passes through the KL divergence's own graph.
 
-    :param behaviour: the policy's distributions, batch shape ``(N,)``, as constants.
-    :param policy: the same distributions as functions of ``theta``.
+    :param behaviour: the action distributions at ``theta``, batch shape ``(N,)``, without a graph.
+    :param distribution: the same distributions with the graph from ``theta``.
     :param theta: the leaf ``(P,)``.
     """
-    kl = kl_divergence(behaviour, policy).mean()
+    kl = kl_divergence(behaviour, distribution).mean()
     if not kl.requires_grad:
         return torch.zeros_like
     (gradient,) = torch.autograd.grad(kl, theta, create_graph=True, allow_unused=True, materialize_grads=True)

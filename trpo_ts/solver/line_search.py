@@ -59,7 +59,7 @@ def backtracking_line_search(
     max_backtracks: int,
     aim_at_bound: bool = False,
 ) -> LineSearchResult:
-    r"""Find the first of the fractions :math:`1, c, c^2, \dots` that improves the objective within the trust region.
+    r"""Find the first of the fractions :math:`1, \kappa, \kappa^2, \dots` of a step that improves within the bound.
 
     A candidate is accepted when its objective exceeds ``start.objective`` and its KL divergence is at most
     ``max_kl``, both finite (arXiv:1502.05477, appendix C).
@@ -67,11 +67,12 @@ def backtracking_line_search(
     :param evaluate: maps a fraction of the full step to what the policy achieves there.
     :param start: the values before the step.
     :param max_kl: the bound :math:`\delta` on the KL divergence, in nats.
-    :param backtrack_coeff: :math:`c` in ``(0, 1)``.
+    :param backtrack_coeff: :math:`\kappa` in ``(0, 1)``.
     :param max_backtracks: the number of candidates to try, >= 1.
     :param aim_at_bound: whether the candidate after the first one that exceeds ``max_kl`` is where the divergence is
         ``max_kl`` if it is quadratic in the step's length, :math:`\sqrt{\delta / D_{KL}}` of it. A full step that is
-        close to exact often exceeds the bound by a percent; the factor :math:`c = 0.8` would give up a third of it.
+        close to exact often exceeds the bound by a percent; the factor :math:`\kappa = 0.8` would give up a third of
+        it.
     """
     fraction, outcome = 1.0, StepOutcome.NO_IMPROVEMENT
     for backtracks in range(max_backtracks):

@@ -13,12 +13,12 @@ LinearOperator = Callable[[Tensor], Tensor]
 
 
 def damped(operator: LinearOperator, damping: float) -> LinearOperator:
-    r"""Return :math:`v \mapsto A v + c v`: Tikhonov damping with coefficient :math:`c`."""
+    r"""Return :math:`v \mapsto F v + c v` from :math:`v \mapsto F v`: Tikhonov damping with coefficient :math:`c`."""
     return lambda v: operator(v) + damping * v
 
 
 def weighted_sum(operators: Sequence[LinearOperator], weights: Sequence[float]) -> LinearOperator:
-    r"""Return :math:`v \mapsto \sum_i w_i A_i v`, the operator of a batch from those of its parts."""
+    r"""Return :math:`v \mapsto \sum_i w_i F_i v`, the operator over all rows from those over micro-batches."""
     if len(operators) == 1 and weights[0] == 1.0:
         return operators[0]
 

@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
-from trpo_ts.autodiff.flat_parameters import Trace
+from trpo_ts.autodiff.flat_parameters import ForwardPass
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import Rows
-from trpo_ts.distributions.constants import exact_log_prob, frozen
+from trpo_ts.distributions.detached_double import detached_double, exact_log_prob
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.solver.divergence import kl_terms, mean_kl
-from trpo_ts.solver.fisher import distribution_parameters_at, fisher_operator, fisher_operator_of_parts
+from trpo_ts.solver.fisher import distribution_parameters_at, fisher_operator, fisher_operator_of_micro_batches
 from trpo_ts.solver.line_search import Evaluation
 from trpo_ts.solver.linear_operators import LinearOperator
 from trpo_ts.solver.policy_gradient import are_independent, gradient_with_products, policy_gradient
@@ -40,52 +40,54 @@ class Point:
 
     :param theta: the parameters.
     :param evaluation: objective and KL divergence there.
-    :param trace: a forward pass over all rows there with its graph, where there is one; it spares another.
+    :param forward_pass: one over all rows there with its graph, where there is one; it spares another.
     """
 
     theta: Tensor
     evaluation: Evaluation
-    trace: Trace | None = field(default=None, repr=False)
+    forward_pass: ForwardPass | None = field(default=None, repr=False)
 
     def without_graph(self) -> Point:
         """Return the point without its forward pass, which holds much memory."""
-        return replace(self, trace=None)
+        return replace(self, forward_pass=None)
 
 
 @dataclass(frozen=True)
 class Linearisation:
-    r"""The problem's local model at a point: :math:`L` to first order, the KL divergence to second order.
+    r"""The problem linearised at a point: :math:`L` to first order, the KL divergence to second order.
 
     :param theta: the leaf ``(P,)`` of the graphs below.
     :param objective: :math:`L(\theta)`.
     :param gradient: :math:`g = \nabla_\theta L`, shape ``(P,)``.
     :param fisher: :math:`v \mapsto F v`, undamped.
-    :param trace: the forward pass over all rows, when it was a single one.
+    :param forward_pass: the one over all rows, when it was a single one.
     """
 
     theta: Tensor
     objective: float
     gradient: Tensor
     fisher: LinearOperator
-    trace: Trace | None
+    forward_pass: ForwardPass | None
 
 
 class PolicyProblem:
     r"""Objective :math:`L` and KL divergence over one rollout; :meth:`of_rollout` makes one.
 
-    :param policy: maps :math:`\theta`, shape ``(P,)``, and rows to :math:`\pi_\theta(\cdot|s)` for them.
-    :param theta_old: the behaviour policy's parameters, shape ``(P,)``.
-    :param behaviour: its distributions as constants, for each part of the rows.
+    :param policy_function: maps :math:`\theta`, shape ``(P,)``, and rows :math:`n` to the action distributions
+        :math:`\pi_\theta(\cdot|s_n)`.
+    :param theta_old: :math:`\theta_{old}`, the behaviour policy's parameters, shape ``(P,)``.
+    :param behaviour: the behaviour policy's distributions :math:`\pi_{old}(\cdot|s_n)`, detached and in float64, for
+        each micro-batch of the rows.
     :param act: actions, shape ``(N, ...)``.
     :param adv: advantages :math:`A`, shape ``(N,)``.
     :param ent_coef: the entropy bonus :math:`\beta`, >= 0.
-    :param fisher_subsampling: the part of the rows in the Fisher matrix, in ``(0, 1]`` (arXiv:1502.05477, appendix C,
+    :param fisher_subsampling: the share of the rows in the Fisher matrix, in ``(0, 1]`` (arXiv:1502.05477, appendix C,
         uses a tenth). They are evenly spaced, so that no random number is drawn.
     """
 
     def __init__(
         self,
-        policy: RowFunction,
+        policy_function: RowFunction,
         theta_old: Tensor,
         behaviour: Sequence[Distribution],
         *,
@@ -94,39 +96,47 @@ class PolicyProblem:
         ent_coef: float = 0.0,
         fisher_subsampling: float = 1.0,
     ) -> None:
-        self.policy, self.theta_old = policy, theta_old
+        self.policy_function, self.theta_old = policy_function, theta_old
         self.act, self.adv, self.ent_coef = act, adv, ent_coef
         self.behaviour, self._fisher_subsampling = behaviour, fisher_subsampling
-        parts = zip(behaviour, policy.parts, strict=True)
+        pairs = zip(behaviour, policy_function.micro_batches, strict=True)
         with torch.no_grad():
-            self.logp_old = torch.cat([exact_log_prob(old, act[rows]) for old, rows in parts])
+            self.logp_old = torch.cat([exact_log_prob(distribution, act[rows]) for distribution, rows in pairs])
 
     @classmethod
     def of_rollout(
         cls,
-        policy: RowFunction,
+        policy_function: RowFunction,
         *,
         act: Tensor,
         adv: Tensor,
         ent_coef: float = 0.0,
         fisher_subsampling: float = 1.0,
     ) -> tuple[PolicyProblem, Point]:
-        r"""Return the problem of a rollout that the policy as it is has collected, and the point of that policy.
+        r"""Return the problem of a rollout, and the behaviour policy's point: the function's present parameters.
 
         Where one pass takes all rows, its distributions are the behaviour policy's, and its graph travels in the
         point: gradient, Fisher products and K-FAC's factors need no other pass.
         """
-        theta = policy.parameters.read()
-        trace = None
-        if _takes_one_pass(policy, fisher_subsampling):
-            trace = policy.trace(theta.detach().requires_grad_(True), policy.parts[0])
+        theta_old = policy_function.parameters.read()
+        micro_batches, forward_pass = policy_function.micro_batches, None
+        if _takes_one_pass(policy_function, fisher_subsampling):
+            forward_pass = policy_function.forward_pass(theta_old.detach().requires_grad_(True), micro_batches[0])
         with torch.no_grad():
-            distributions = [trace.output] if trace else (policy(theta, rows) for rows in policy.parts)
-            behaviour = [frozen(distribution) for distribution in distributions]
+            distributions = (
+                [forward_pass.output] if forward_pass else (policy_function(theta_old, rows) for rows in micro_batches)
+            )
+            behaviour = [detached_double(distribution) for distribution in distributions]
         problem = cls(
-            policy, theta, behaviour, act=act, adv=adv, ent_coef=ent_coef, fisher_subsampling=fisher_subsampling
+            policy_function,
+            theta_old,
+            behaviour,
+            act=act,
+            adv=adv,
+            ent_coef=ent_coef,
+            fisher_subsampling=fisher_subsampling,
         )
-        return problem, Point(theta, problem._evaluation_of_behaviour(), trace)
+        return problem, Point(theta_old, problem._evaluation_of_behaviour(), forward_pass)
 
     @property
     def advantages_are_constant(self) -> bool:
@@ -143,16 +153,17 @@ class PolicyProblem:
             return Evaluation(float("nan"), float("nan"))
 
     def linearise(self, point: Point) -> Linearisation:
-        """Return the local model at a point; nothing is sampled."""
-        if _takes_one_pass(self.policy, self._fisher_subsampling):
-            rows = self.policy.parts[0]
-            trace = point.trace or self.policy.trace(point.theta.detach().requires_grad_(True), rows)
+        """Return gradient and Fisher products at a point; nothing is sampled."""
+        leaf = point.theta.detach().requires_grad_(True)
+        if _takes_one_pass(self.policy_function, self._fisher_subsampling):
+            rows = self.policy_function.micro_batches[0]
+            forward_pass = point.forward_pass or self.policy_function.forward_pass(leaf, rows)
             with torch.enable_grad():
-                return self._linearise_pass(trace, rows)
-        return self._linearise_parts(point.theta.detach().requires_grad_(True))
+                return self._linearise_pass(forward_pass, rows)
+        return self._linearise_micro_batches(leaf)
 
-    def _linearise_pass(self, trace: Trace, rows: slice) -> Linearisation:
-        theta, distribution = trace.theta, trace.output
+    def _linearise_pass(self, forward_pass: ForwardPass, rows: slice) -> Linearisation:
+        theta, distribution = forward_pass.theta, forward_pass.output
         total = self._objective_terms(distribution, distribution.log_prob(self.act[rows]), rows).sum()  # N L
         metric = fisher_metric(distribution)
         fisher: LinearOperator
@@ -160,44 +171,45 @@ class PolicyProblem:
             gradient, fisher = torch.zeros_like(theta), torch.zeros_like
         elif metric and metric.determine_density and not self.ent_coef and are_independent(metric.outputs):
             gradient, products = gradient_with_products(
-                total, metric, theta, distribution_parameters_at(self.policy, rows)
+                total, metric, theta, distribution_parameters_at(self.policy_function, rows)
             )
             fisher = products.of_vector
         else:
             gradient = policy_gradient(total, theta, keep_graph=True)
-            fisher = fisher_operator(self.policy, theta, rows, distribution)
-        return Linearisation(theta, float(total.detach()) / self.count, gradient / self.count, fisher, trace)
+            fisher = fisher_operator(self.policy_function, theta, rows, distribution)
+        objective = float(total.detach()) / self.count
+        return Linearisation(theta, objective, gradient / self.count, fisher, forward_pass)
 
-    def _linearise_parts(self, theta: Tensor) -> Linearisation:
+    def _linearise_micro_batches(self, theta: Tensor) -> Linearisation:
         objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
-        for rows in self.policy.parts:
+        for rows in self.policy_function.micro_batches:
             with torch.enable_grad():
-                distribution = self.policy(theta, rows)
+                distribution = self.policy_function(theta, rows)
                 total = self._objective_terms(distribution, distribution.log_prob(self.act[rows]), rows).sum()
                 objective += float(total.detach())
                 gradient += policy_gradient(total, theta)
-        fisher = fisher_operator_of_parts(self.policy, theta, self._fisher_parts())
+        fisher = fisher_operator_of_micro_batches(self.policy_function, theta, self._fisher_micro_batches())
         return Linearisation(theta, objective / self.count, gradient / self.count, fisher, None)
 
-    def _fisher_parts(self) -> Sequence[Rows]:
+    def _fisher_micro_batches(self) -> Sequence[Rows]:
         if self._fisher_subsampling == 1.0:
-            return self.policy.parts
-        rows, parts = self.policy.spaced(max(1, round(self._fisher_subsampling * self.count)))
-        return [rows[part] for part in parts]
+            return self.policy_function.micro_batches
+        chosen, micro_batches = self.policy_function.evenly_spaced(max(1, round(self._fisher_subsampling * self.count)))
+        return [chosen[rows] for rows in micro_batches]
 
     @property
     def count(self) -> int:
         """The number of rows, :math:`N`."""
-        return self.policy.count
+        return self.policy_function.count
 
     def _objective_terms(self, distribution: Distribution, logp: Tensor, rows: slice) -> Tensor:
         terms = surrogate_terms(logp, self.logp_old[rows], self.adv[rows])
         return terms + self.ent_coef * distribution.entropy() if self.ent_coef else terms
 
     def _terms(self, theta: Tensor) -> Iterator[tuple[Distribution, Tensor, Tensor]]:
-        """Yield the policy, the terms of its objective and those of its divergence, for each part of the rows."""
-        for behaviour, rows in zip(self.behaviour, self.policy.parts, strict=True):
-            distribution = frozen(self.policy(theta, rows))
+        """Yield for each micro-batch the distributions at theta, the terms of the objective and of the divergence."""
+        for behaviour, rows in zip(self.behaviour, self.policy_function.micro_batches, strict=True):
+            distribution = detached_double(self.policy_function(theta, rows))
             logp = exact_log_prob(distribution, self.act[rows])
             yield distribution, self._objective_terms(distribution, logp, rows), kl_terms(behaviour, distribution)
 
@@ -205,29 +217,30 @@ class PolicyProblem:
         """Evaluate the behaviour policy, which needs no forward pass: ratios are 1, divergences 0."""
         no_divergence = torch.zeros_like(self.logp_old)
         return self._mean(
-            (policy, self._objective_terms(policy, self.logp_old[rows], rows), no_divergence[rows])
-            for policy, rows in zip(self.behaviour, self.policy.parts, strict=True)
+            (behaviour, self._objective_terms(behaviour, self.logp_old[rows], rows), no_divergence[rows])
+            for behaviour, rows in zip(self.behaviour, self.policy_function.micro_batches, strict=True)
         )
 
-    def _mean(self, parts: Iterable[tuple[Distribution, Tensor, Tensor]]) -> Evaluation:
+    def _mean(self, of_micro_batches: Iterable[tuple[Distribution, Tensor, Tensor]]) -> Evaluation:
         """Return the means over all rows of what :meth:`_terms` yields."""
-        sums = [0.0, 0.0, 0.0, 0.0]
+        sums = [0.0, 0.0, 0.0, 0.0]  # objective, KL divergence, entropy, standard deviation
         with torch.no_grad():
-            for policy, *known in parts:
-                terms = (*known, entropy_terms(policy), action_std_terms(policy))
+            for distribution, *known in of_micro_batches:
+                terms = (*known, entropy_terms(distribution), action_std_terms(distribution))
                 sums = [
                     total + (math.nan if term is None else float(term.sum()))
                     for total, term in zip(sums, terms, strict=True)
                 ]
-        objective, entropy, action_std = (sums[i] / self.count for i in (0, 2, 3))
+        objective, kl, entropy, action_std = sums
+        objective, entropy, action_std = (total / self.count for total in (objective, entropy, action_std))
         return Evaluation(
             objective,
-            mean_kl(sums[1], self.count),
+            mean_kl(kl, self.count),
             entropy if math.isfinite(entropy) else None,
             action_std if math.isfinite(action_std) else None,
         )
 
 
-def _takes_one_pass(policy: RowFunction, fisher_subsampling: float) -> bool:
+def _takes_one_pass(policy_function: RowFunction, fisher_subsampling: float) -> bool:
     """Whether objective and Fisher matrix are both of all rows, in a single pass."""
-    return len(policy.parts) == 1 and fisher_subsampling == 1.0
+    return len(policy_function.micro_batches) == 1 and fisher_subsampling == 1.0

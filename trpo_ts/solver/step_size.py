@@ -1,4 +1,4 @@
-r"""The length :math:`\alpha` of the full step along the search direction."""
+r"""The step size :math:`\alpha` of the full step :math:`\alpha x`, before the line search cuts it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ __all__ = ["step_size"]
 def step_size(max_kl: float, curvature: float) -> float:
     r"""Return :math:`\alpha = \sqrt{2\delta / x^\top (F + cI) x}`: there the KL's quadratic model is :math:`\delta`.
 
+    The line search accepts a fraction of it: see :attr:`trpo_ts.solver.trust_region.PolicyStep.step_size`.
     arXiv:1502.05477, appendix C, where :math:`\alpha`, :math:`F` and :math:`x` are called :math:`\beta`, :math:`A` and
     :math:`s`; the damping :math:`c` is an addition.
 

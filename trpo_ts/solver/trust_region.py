@@ -3,7 +3,8 @@ r"""One step of the policy: natural gradient (NPG), and the same within the trus
 .. math:: x \approx (F + cI)^{-1} g, \qquad \theta' = \theta + \alpha x
 
 Direction and length are separate: :func:`natural_gradient` evaluates no KL divergence, :func:`trust_region_step`
-multiplies with no Fisher matrix. The paper calls :math:`F` :math:`A`, and :math:`x` :math:`s`.
+multiplies with no Fisher matrix. The paper calls :math:`F` :math:`A`, :math:`x` :math:`s`, and :math:`\alpha`
+:math:`\beta` (appendix C).
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ class PolicyStep:
     :param end: where it ended: ``start`` itself when the step was not accepted.
     :param outcome: whether it was accepted, and why not.
     :param direction: the gradient and the search direction.
-    :param step_size: the factor on :math:`x` that was accepted, 0.0 when no step was taken: for TRPO ``fraction`` times
-        :math:`\alpha`, for NPG :math:`\eta`.
-    :param fraction: the part of the full step that was taken, in ``[0, 1]``.
+    :param full_step_size: the factor on :math:`x` in the full step: :math:`\alpha` for TRPO, :math:`\eta` for NPG; 0.0
+        when no step was taken.
+    :param fraction: the share of the full step that the line search accepted, in ``[0, 1]``; 1.0 for NPG.
     :param backtracks: how often the step was shortened.
     """
 
@@ -85,9 +86,14 @@ class PolicyStep:
     end: Point
     outcome: StepOutcome
     direction: NaturalGradient
-    step_size: float = 0.0
+    full_step_size: float = 0.0
     fraction: float = 0.0
     backtracks: int = 0
+
+    @property
+    def step_size(self) -> float:
+        r"""The accepted factor on :math:`x`, ``fraction`` times ``full_step_size``; 0.0 when no step was taken."""
+        return self.fraction * self.full_step_size
 
     @property
     def accepted(self) -> bool:
@@ -110,26 +116,30 @@ class PolicyStep:
         return float(self.direction.gradient.dot(self.end.theta - self.start.theta)) if self.accepted else 0.0
 
 
-def natural_gradient(problem: PolicyProblem, model: Linearisation, solver: SolverSettings) -> NaturalGradient:
+def natural_gradient(problem: PolicyProblem, linearisation: Linearisation, solver: SolverSettings) -> NaturalGradient:
     r"""Solve :math:`(F + cI)\, x = g` for the search direction :math:`x` (arXiv:1502.05477, appendix C).
 
-    :param problem: the problem.
-    :param model: its linearisation at the point where the step begins.
+    :param problem: the problem; K-FAC is fitted to its rows.
+    :param linearisation: the gradient and the Fisher products at the point where the step begins.
     :param solver: how to solve.
     """
-    g, c = model.gradient, solver.damping
+    g, c = linearisation.gradient, solver.damping
     failure = _unusable(problem, g)
     if failure is not None:
         return NaturalGradient(g, Solution(torch.zeros_like(g), 0, 0.0, 0.0, SolveStatus.CONVERGED), c, failure=failure)
     preconditioner, tolerance = None, solver.tolerance
     if solver.preconditioner is not None:
         preconditioner = solver.preconditioner.fit(
-            problem.policy, model.theta, fisher_metric, damping=c, whole=model.trace
+            problem.policy_function,
+            linearisation.theta,
+            fisher_metric,
+            damping=c,
+            forward_pass=linearisation.forward_pass,
         )
         if preconditioner is None:  # the tolerance is meant for one
             tolerance = min(tolerance, UNAIDED_TOLERANCE)
     solution = conjugate_gradient(
-        damped(model.fisher, c),
+        damped(linearisation.fisher, c),
         g,
         max_iterations=solver.iterations,
         tolerance=tolerance,
@@ -153,10 +163,10 @@ def trust_region_step(
 ) -> PolicyStep:
     r"""Take one TRPO step (arXiv:1502.05477, appendix C).
 
-    The full step ends at :math:`\theta_{old} + \sqrt{2\delta / x^\top (F + cI) x}\, x`, the optimum of the linear model
-    of the surrogate within the quadratic model of the trust region around the behaviour policy. From
-    :math:`\theta_{old}` it is the paper's step; from a later point it is the next step of sequential quadratic
-    programming on the same problem, so that repeated steps share one KL budget.
+    The full step ends at :math:`\theta_{old} + \alpha x`, :math:`\alpha = \sqrt{2\delta / x^\top (F + cI) x}`, the
+    optimum of the linear model of the surrogate within the quadratic model of the trust region around the behaviour
+    policy. From :math:`\theta_{old}` it is the paper's step; from a later point it is the next step of sequential
+    quadratic programming on the same problem, so that repeated steps share one KL budget.
 
     :param problem: surrogate and KL divergence over the rollout.
     :param start: where to start, within the trust region.
@@ -188,7 +198,7 @@ def trust_region_step(
         Point(start.theta + search.fraction * full_step, search.evaluation),
         StepOutcome.ACCEPTED,
         direction,
-        step_size=search.fraction * alpha,
+        full_step_size=alpha,
         fraction=search.fraction,
         backtracks=search.backtracks,
     )
@@ -212,7 +222,7 @@ def fixed_step(problem: PolicyProblem, start: Point, direction: NaturalGradient,
     evaluation = problem.evaluate(theta)
     if not evaluation.is_finite:
         return PolicyStep(start, start, StepOutcome.NON_FINITE_CANDIDATE, direction)
-    return PolicyStep(start, Point(theta, evaluation), StepOutcome.ACCEPTED, direction, step_size=factor, fraction=1.0)
+    return PolicyStep(start, Point(theta, evaluation), StepOutcome.ACCEPTED, direction, factor, fraction=1.0)
 
 
 def _unusable(problem: PolicyProblem, gradient: Tensor) -> StepOutcome | None:

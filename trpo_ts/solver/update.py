@@ -83,8 +83,8 @@ def trust_region_update(
     :param preconditioner: ``KFAC()``, or None for plain conjugate gradient; then set ``cg_tolerance=0`` too.
     :param micro_batch_size: rows per pass, >= 1, None for all at once. Bounds memory; the result is the same up to
         rounding, and each product repeats the forward pass.
-    :return: the step: ``accepted``, ``outcome`` with its ``advice``, ``kl``, ``improvement``, ``step_size``,
-        ``backtracks`` and the search ``direction``.
+    :return: the step: ``accepted``, ``outcome`` with its ``advice``, ``kl``, ``improvement``, ``step_size`` (the
+        accepted factor on the search direction), ``backtracks`` and the search ``direction``.
     :raises ValueError: for a value outside its range, numbers that are not finite, shapes that do not match, or a
         distribution that is not usable, before anything is changed; for a parameter whose memory something else reads.
         Whatever is raised, the module's parameters and buffers are what they were.
@@ -98,22 +98,24 @@ def trust_region_update(
         check_integer("micro_batch_size", micro_batch_size, 1)
     _check_data(obs, act, adv)
     with _undone_on_error(module), update_context(module), evaluation_mode(module), preserved_generators():
-        policy = RowFunction(
+        policy_function = RowFunction(
             module,
             lambda rows: (_rows_of(obs, rows),),
             len(adv),
             micro_batch_size=micro_batch_size,
             record_layers=preconditioner is not None and preconditioner.shares_pass(len(adv)),
         )
-        check_real("cg_damping", cg_damping, 0.0, torch.finfo(policy.parameters.dtype).max)
-        _check_policy(module, policy, act)
-        problem, start = PolicyProblem.of_rollout(policy, act=act, adv=adv.to(policy.parameters.dtype))
+        check_real("cg_damping", cg_damping, 0.0, torch.finfo(policy_function.parameters.dtype).max)
+        _check_policy(module, policy_function, act)
+        problem, start = PolicyProblem.of_rollout(
+            policy_function, act=act, adv=adv.to(policy_function.parameters.dtype)
+        )
         direction = natural_gradient(problem, problem.linearise(start), solver)  # (F + cI) x = g
         step = trust_region_step(
             problem, start, direction, max_kl=max_kl, backtrack_coeff=backtrack_coeff, max_backtracks=max_backtracks
         )
-        with acting_as_promised(policy, act, step.end.theta):
-            policy.parameters.write(step.end.theta)
+        with acting_as_promised(policy_function, act, step.end.theta):
+            policy_function.parameters.write(step.end.theta)
         return step
 
 

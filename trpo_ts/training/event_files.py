@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped, unused-ignore]
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
 __all__ = ["cut_event_files"]

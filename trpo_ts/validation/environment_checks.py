@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gymnasium.vector import SyncVectorEnv
 from tianshou.env import BaseVectorEnv, VectorEnvWrapper
 from tianshou.env.worker import DummyEnvWorker
 
@@ -19,8 +20,10 @@ def check_separate_environments(envs: BaseVectorEnv) -> None:
     innermost: Any = envs
     while isinstance(innermost, VectorEnvWrapper):
         innermost = innermost.venv
-    workers = getattr(innermost, "workers", [])
-    own = [id(getattr(w.env, "unwrapped", w.env)) for w in workers if isinstance(w, DummyEnvWorker)]
+    workers = [worker.env for worker in getattr(innermost, "workers", []) if isinstance(worker, DummyEnvWorker)]
+    of_sync_vector = getattr(getattr(innermost, "venv", None), "unwrapped", None)
+    single = list(of_sync_vector.envs) if isinstance(of_sync_vector, SyncVectorEnv) else workers
+    own = [id(getattr(env, "unwrapped", env)) for env in single]
     if len(set(own)) < len(own):
         raise ValueError(
             f"env must have an environment of its own for each worker, got {len(set(own))} for {len(own)} workers; "

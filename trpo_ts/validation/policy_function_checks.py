@@ -191,7 +191,7 @@ def check_actions_possible(policy: RowFunction, act: Tensor) -> None:
     """
     theta = policy.parameters.read()
     with torch.no_grad():
-        for rows in policy.parts:
+        for rows in policy.micro_batches:
             distribution = policy(theta, rows)
             if is_discrete(distribution):
                 check_possible(distribution, act[rows], rows.start)

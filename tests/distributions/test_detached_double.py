@@ -1,4 +1,4 @@
-"""Distributions as constants in float64."""
+"""Distributions detached from their graph, in float64."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from torch.distributions import (
     kl_divergence,
 )
 
-from trpo_ts.distributions.constants import frozen
+from trpo_ts.distributions.detached_double import detached_double
 
 
 class LowRankActor(nn.Module):
@@ -61,57 +61,57 @@ def test_a_family_that_computes_in_the_networks_precision():
     assert update(make_trpo(policy), make_rollout(policy)).accepted == 1.0
 
 
-# --- frozen
+# --- detached_double
 
 
 @families
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_frozen_is_the_same_distribution_as_a_constant_in_float64(family: Family, dtype: torch.dtype):
+def test_it_is_the_same_distribution_detached_and_in_float64(family: Family, dtype: torch.dtype):
     parts = tuple(part.to(dtype).requires_grad_(True) for part in family.parts(6))
     distribution = family.build(*parts)
-    constant = frozen(distribution)
+    detached = detached_double(distribution)
     action = distribution.sample()
     if dtype is torch.float32 and "beta" in family.name:
         action = action.clamp(1e-3, 1 - 1e-3)
     tolerance = {"rtol": 2e-5, "atol": 2e-5} if dtype is torch.float32 else {"rtol": 1e-12, "atol": 1e-13}
-    assert (constant.batch_shape, constant.event_shape) == (distribution.batch_shape, distribution.event_shape)
+    assert (detached.batch_shape, detached.event_shape) == (distribution.batch_shape, distribution.event_shape)
     # The log-probability of a Bernoulli has the dtype of the action.
     action_in_double = action.double() if action.is_floating_point() else action
     for got, expected in [
-        (constant.log_prob(action_in_double), distribution.log_prob(action)),
-        (constant.entropy(), distribution.entropy()),
+        (detached.log_prob(action_in_double), distribution.log_prob(action)),
+        (detached.entropy(), distribution.entropy()),
     ]:
         assert got.dtype is torch.float64
         assert not got.requires_grad
         torch.testing.assert_close(got, expected.detach().double(), **tolerance)
-    itself = kl_divergence(constant, frozen(distribution))
+    itself = kl_divergence(detached, detached_double(distribution))
     torch.testing.assert_close(itself, torch.zeros_like(itself), rtol=0, atol=1e-12)
 
 
 @families
-def test_divergence_of_frozen_distributions_is_the_literal_formula(family: Family):
+def test_divergence_of_detached_distributions_is_the_literal_formula(family: Family):
     old, new = family.parts(8, seed=1), family.parts(8, seed=2)
-    got = kl_divergence(frozen(family.build(*old)), frozen(family.build(*new)))
+    got = kl_divergence(detached_double(family.build(*old)), detached_double(family.build(*new)))
     torch.testing.assert_close(got, family.kl(old, new), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("family", [NORMAL, CATEGORICAL], ids=str)
-def test_frozen_resolves_a_divergence_that_float32_does_not(family: Family):
+def test_it_resolves_a_divergence_that_float32_does_not(family: Family):
     old = tuple(part.float() for part in family.parts(64))
     new = tuple(part + 1e-4 * torch.randn_like(part) for part in old)
     literal = family.kl(tuple(p.double() for p in old), tuple(p.double() for p in new)).mean()
-    double = kl_divergence(frozen(family.build(*old)), frozen(family.build(*new))).mean()
+    double = kl_divergence(detached_double(family.build(*old)), detached_double(family.build(*new))).mean()
     assert double == pytest.approx(literal.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if "multivariate" not in f.name], ids=str)
-def test_frozen_does_not_follow_later_changes_of_the_network(family: Family):
+def test_it_does_not_follow_later_changes_of_the_network(family: Family):
     parts = tuple(part.float() for part in family.parts(3))
-    constant = frozen(family.build(*parts))
-    before = constant.entropy().clone()
+    detached = detached_double(family.build(*parts))
+    before = detached.entropy().clone()
     for part in parts:
         part.mul_(0.5)
-    assert torch.equal(constant.entropy(), before)
+    assert torch.equal(detached.entropy(), before)
 
 
 # --- literal numbers, so that no formula of this file is trusted alone
@@ -141,8 +141,8 @@ def test_frozen_does_not_follow_later_changes_of_the_network(family: Family):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_divergence_of_frozen_distributions_by_hand(old: Distribution, new: Distribution, kl: float):
-    assert kl_divergence(frozen(old), frozen(new)).item() == pytest.approx(kl, rel=1e-7)
+def test_divergence_of_detached_distributions_by_hand(old: Distribution, new: Distribution, kl: float):
+    assert kl_divergence(detached_double(old), detached_double(new)).item() == pytest.approx(kl, rel=1e-7)
 
 
 class _InFloat32(StudentT):
@@ -154,8 +154,8 @@ class _InFloat32(StudentT):
 
 def test_a_distribution_that_cannot_compute_in_float64_freezes_to_itself():
     base = _InFloat32(torch.tensor(5.0), torch.zeros(3, 2))
-    assert frozen(base) is base
-    assert frozen(Independent(base, 1)).base_dist is base
+    assert detached_double(base) is base
+    assert detached_double(Independent(base, 1)).base_dist is base
 
 
 class _ShiftedNormal(Normal):
@@ -165,10 +165,10 @@ class _ShiftedNormal(Normal):
         return super().log_prob(value - 1.0)
 
 
-def test_a_subclass_that_changes_the_density_keeps_it_when_frozen():
+def test_a_subclass_that_changes_the_density_keeps_it_when_detached():
     distribution = _ShiftedNormal(torch.zeros(3), torch.ones(3))
     action = torch.tensor([1.0, 0.0, 2.0])
-    torch.testing.assert_close(frozen(distribution).log_prob(action).float(), distribution.log_prob(action))
+    torch.testing.assert_close(detached_double(distribution).log_prob(action).float(), distribution.log_prob(action))
 
 
 BY_PARAMETERS = {
@@ -188,7 +188,7 @@ def test_small_divergences_of_families_without_a_metric_are_exact(kind: Any):
     """In float32, Gumbel's divergence of 1.4e-7 came out as 1.8e-7, and others as zero."""
     x = torch.tensor([[0.3, 0.7, 1.1]])
     parameters = [BY_PARAMETERS[kind](values) for values in (x, x + 1e-4 * x.square())]
-    old, new = (frozen(kind(**values)) for values in parameters)
+    old, new = (detached_double(kind(**values)) for values in parameters)
     exact = [kind(**{name: value.double() for name, value in values.items()}) for values in parameters]
     if kind is OneHotCategorical:  # torch normalises its logits in their own precision
         torch.testing.assert_close(kl_divergence(old, new), kl_divergence(*exact), rtol=0.02, atol=1e-12)

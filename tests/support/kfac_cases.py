@@ -1,4 +1,4 @@
-"""Networks, their traces and the models made of them."""
+"""Networks, their forward passes and the preconditioners made of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 
 
-def traced(module: nn.Module, *args, metric_of=fisher_metric):
+def evaluated(module: nn.Module, *args, metric_of=fisher_metric):
     parameters = FlatParameters(module)
     theta = parameters.read().requires_grad_(True)
-    trace = parameters.trace(theta, *args)
-    return parameters, theta, trace, metric_of(trace.output)
+    forward_pass = parameters.forward_pass(theta, *args)
+    return parameters, theta, forward_pass, metric_of(forward_pass.output)
 
 
 def row_function(module: nn.Module, obs: Tensor, *others, **settings) -> RowFunction:
@@ -28,9 +28,9 @@ def identity_metric(output: Tensor) -> FisherMetric:
     return FisherMetric((output,), tuple, tuple)
 
 
-def model_of(parameters, trace, metric, damping, inner_iterations=4) -> KroneckerPreconditioner:
+def preconditioner_of(parameters, forward_pass, metric, damping, inner_iterations=4) -> KroneckerPreconditioner:
     return KroneckerPreconditioner(
-        kronecker_factors(trace, metric), parameters.slices, damping=damping, inner_iterations=inner_iterations
+        kronecker_factors(forward_pass, metric), parameters.slices, damping=damping, inner_iterations=inner_iterations
     )
 
 

@@ -1,0 +1,164 @@
+"""What cannot be done is answered with one line that says what to type, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from command_line import train
+
+from trpo_ts.cli.main import main
+
+WRONG = {
+    "": "train, resume, evaluate, report, tasks",
+    "fly": "trpo-ts --help",
+    "--fly": "trpo-ts --help",
+    "train extra": "trpo-ts train --help",
+    "train --task": "--task",
+    "train --task Hoper-v5": "did you mean Hopper-v5?",
+    "train --task Xyzzy": "trpo-ts tasks",
+    "train --task no_module:Task-v0": "no_module:Task-v0",
+    "train --task Hopper-v2": "cannot be made",
+    "train --task ALE/NoGame-v5": "did you mean ALE/",
+    "train --preset mujko": "did you mean mujoco?",
+    "train --preset mujoco --task FrozenLake-v1": "take the preset toys",
+    "train --preset images": "take the preset point_mass",
+    "train --steps 0": "change --steps",
+    "train --steps -5": "change --steps",
+    "train --steps many": "write --steps INT",
+    "train --steps": "--steps",
+    "train --steps 1.5": "write --steps INT",
+    "train --seed -1": "change --seed",
+    "train --seed 4294967296": "<= 4294967295",
+    "train --seeds 0": "--seeds must be an integer >= 1",
+    "train --jobs 0 --seeds 2": "--jobs must be an integer >= 1",
+    "train --jobs 2": "type --seeds 2 too",
+    "train --threads 0": "--threads must be an integer >= 1",
+    "train --save-every -1": "--save-every must be a number >= 0",
+    "train --test-every -1": "change --test-every",
+    "train --test-episodes 0": "change --test-episodes",
+    "train --num-envs 0": "change --num-envs",
+    "train --segment 0": "change --segment",
+    "train --frame-stack 0": "change --frame-stack",
+    "train --task Catch-v0 --frame-stack 3": "change --frame-stack",
+    "train --task FrozenLake-v1 --normalise-observations": "change --normalise-observations",
+    "train --env-backend envpool": 'take env_backend="gymnasium"',
+    "train --env-backend ray": "'auto', 'gymnasium', 'envpool'",
+    "train --hidden-sizes": "say (64, 64)",
+    "train --hidden-sizes 64 0": "hidden_sizes[1]",
+    "train --activation swish": "'silu'",
+    "train --memory gru --layer-norm": "change --layer-norm",
+    "train --memory rnn": "'gru', 'lstm'",
+    "train --memory gru --memory-size 0": "change --memory-size",
+    "train --distribution beta --task CartPole-v1": "change --distribution",
+    "train --initial-std 0": "change --initial-std",
+    "train --mask-key mask": "change --mask-key",
+    "train --critic-fit GaussFit": "'GaussNewtonFit(steps=2)'",
+    "train --critic-fit GaussNewtonFit(3)": "by name",
+    "train --critic-fit GaussNewtonFit(steps=0)": "steps must be an integer >= 1",
+    "train --critic-fit __import__('os').getcwd()": "change --critic-fit",
+    "train --preconditioner KFAC(samples=0)": "change --preconditioner",
+    "train --lr 0": "change --lr",
+    "train --batch-size 0": "change --batch-size",
+    "train --max-kl 0": "change --max-kl",
+    "train --max-kl nan": "change --max-kl",
+    "train --max-kl tiny": "write --max-kl FLOAT",
+    "train --gamma 1.5": "change --gamma",
+    "train --cg-tolerance 1": "change --cg-tolerance",
+    "train --micro-batch-size 0": "change --micro-batch-size",
+    "train --repeat 0": "change --repeat",
+    "train --target-kl 0.1": "write --max-kl",
+    "train --max-kk 0.1": "did you mean --max-kl",
+    "train --env CartPole-v1": "write --task",
+    "train --total-timesteps 100": "write --steps",
+    "train --use-sde": "write --distribution gsde",
+    "train --out file": "--out must be a folder",
+    "train --out other": "type another --out",
+    "resume": "Folder of the run",
+    "resume nowhere": "holds no run",
+    "resume broken": "holds no configuration",
+    "resume run --steps 1": "steps must be at least the 32",
+    "resume run --steps 0": "--steps must be an integer >= 1",
+    "train --out run --steps 32 --max-kl 0.5": "type trpo-ts resume run",
+    "evaluate nowhere": "holds no run",
+    "evaluate run --episodes 0": "--episodes must be an integer >= 1",
+    "evaluate run --seed -1": "--seed must be an integer >= 0",
+    "evaluate run --checkpoint first": "'best'",
+    "evaluate run --checkpoint best": "type --checkpoint last",
+    "report nowhere": "holds no run",
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder with a run that was not tested, a file, and folders that are no runs."""
+    folder = tmp_path_factory.mktemp("place")
+    train(folder / "run", steps=32, test_every=0)
+    (folder / "file").write_text("")
+    for name, file in (("other", "thesis.tex"), ("broken", "config.json")):
+        (folder / name).mkdir()
+        (folder / name / file).write_text("[1]")
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_one_line_exit_code_2_nothing_written(words, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    before = contents(place)
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("trpo-ts: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert WRONG[words] in err
+    assert contents(place) == before
+
+
+def test_the_process_ends_with_the_exit_code(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "trpo_ts", "train", "--steps", "0"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "trpo-ts: steps must be an integer >= 1, got 0; change --steps\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "task", "extra"),
+    [
+        ("mujoco", "Hopper-v5", "mujoco"),
+        ("Box2D", "LunarLander-v3", "box2d"),
+        ("ale_py", "ALE/Pong-v5", "atari"),
+        ("envpool", "CartPole-v1 --env-backend envpool", "envpool"),
+    ],
+)
+def test_a_missing_extra_is_named(module, task, extra, tmp_path):
+    code = f"import sys; sys.modules[{module!r}] = None; from trpo_ts.cli.main import main; sys.exit(main())"
+    words = f"train --task {task}".split()
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f'pip install "trpo-ts[{extra}]"' in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_no_error_and_shows_the_defaults_of_the_task(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--task", "Swimmer-v5", "--help"])
+    assert end.value.code == 0
+    assert "0.9999" in capsys.readouterr().out
+
+
+def test_help_of_the_program_imports_neither_torch_nor_tianshou():
+    code = (
+        "import sys\nfrom trpo_ts.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit(bool({'torch', 'tianshou', 'plotly'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,70 @@
+"""The command line in this process and in others, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from repository import ROOT
+
+from trpo_ts.checkpoints.checkpoint_files import read_file
+from trpo_ts.cli.main import main
+
+__all__ = ["metrics", "parameters", "start", "succeeds", "train", "wait_for"]
+
+_TINY = ["--num-envs", "2", "--segment", "16", "--hidden-sizes", "8", "--test-episodes", "2"]
+
+
+def succeeds(*words: object) -> None:
+    """Run a command line in this process."""
+    assert main([str(word) for word in words]) == 0
+
+
+def train(out: Path, *words: object, steps: int = 128, test_every: int = 64) -> None:
+    """Train a tiny policy for a few updates of 32 steps."""
+    succeeds("train", "--out", out, "--steps", steps, "--test-every", test_every, *_TINY, *words)
+
+
+def start(*words: object) -> subprocess.Popen[str]:
+    """Start a command line in a process of its own."""
+    paths = [str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "trpo_ts", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, updates: int) -> None:
+    """Wait until a run has so many updates and a checkpoint."""
+    deadline = time.monotonic() + 120.0
+    while not ((folder / "last.ckpt").exists() and len(metrics(folder, "update")) >= updates):
+        assert process.poll() is None, process.communicate()
+        if time.monotonic() > deadline:
+            pytest.fail("the run did not begin")
+        time.sleep(0.01)
+
+
+def metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """Return the whole lines of a run's metrics, without what a clock measured."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        record.pop("train_time", None)
+    return [record for record in records if kind in (None, record["kind"])]
+
+
+def parameters(path: Path) -> dict[str, Any]:
+    """Return the bytes of the tensors in a checkpoint's algorithm."""
+    state = read_file(path)["algorithm"]
+    return {name: value.numpy().tobytes() for name, value in state.items() if isinstance(value, torch.Tensor)}

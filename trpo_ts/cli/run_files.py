@@ -1,0 +1,117 @@
+"""The files of a run, and its configuration on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from trpo_ts.cli.usage import UsageError
+from trpo_ts.diagnostics import write_json
+from trpo_ts.training.job_config import JobConfig
+
+__all__ = ["RunConfig", "RunFiles"]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What ``config.json`` holds: the job, and torch's threads, on whose number the rounding of sums depends."""
+
+    job: JobConfig
+    threads: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything by name."""
+        return {**self.job.as_dict(), "threads": self.threads}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
+        """Return what :meth:`as_dict` wrote."""
+        job = {name: value for name, value in values.items() if name != "threads"}
+        return cls(JobConfig.from_dict(job), values["threads"])
+
+
+class RunFiles:
+    """The names of a run's files.
+
+    :param folder: the run's folder, which may be missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "config.json"
+        self.metrics = folder / "metrics.jsonl"
+        self.summary = folder / "summary.json"
+        self.report = folder / "report.html"
+        self.last = folder / "last.ckpt"
+        self.previous = folder / "previous.ckpt"
+        self.best = folder / "best.ckpt"
+
+    def check_free_or_same(self, config: RunConfig) -> None:
+        """Check that a training with this configuration may write here: into no run, or into one that is the same.
+
+        ``steps`` may differ: a run may be continued beyond its end.
+
+        :raises UsageError: otherwise.
+        """
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise UsageError(f"--out must be a folder, got the file {self.folder}")
+        if not self.config.exists():
+            if any(self.folder.iterdir()):
+                raise UsageError(f"{self.folder} has files and no run; type another --out")
+            return
+        there, here = self.read().as_dict(), config.as_dict()
+        other = [name for name in here if name != "steps" and here[name] != there[name]]
+        if other:
+            shown = ", ".join(f"{name} {there[name]!r} there and {here[name]!r} here" for name in other[:3])
+            raise UsageError(
+                f"{self.folder} holds a run with other settings ({shown}); type trpo-ts resume {self.folder} to "
+                "continue it, or another --out"
+            )
+        if here["steps"] < there["steps"]:
+            raise UsageError(
+                f"steps must be at least the {there['steps']} of the run in {self.folder}, got {here['steps']}"
+            )
+
+    def read(self) -> RunConfig:
+        """Return the configuration of the run.
+
+        :raises UsageError: when there is none.
+        """
+        if not self.config.is_file():
+            raise UsageError(f"{self.folder} holds no run; type the folder that trpo-ts train named")
+        try:
+            values = dict(json.loads(self.config.read_text(encoding="utf-8")))
+            values.pop("trpo_ts")
+            return RunConfig.from_dict(values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{self.config} holds no configuration of a run: {error}; type another folder") from error
+
+    def remove_unsaved(self) -> None:
+        """Delete the logs of a run that ended before its first checkpoint: it begins anew."""
+        if not (self.last.exists() or self.previous.exists()):
+            for path in [self.metrics, *self.folder.glob("events.out.tfevents.*")]:
+                path.unlink(missing_ok=True)
+
+    def read_summary(self) -> dict[str, Any]:
+        """Return what ``summary.json`` holds; nothing where there is none, as while a run lasts."""
+        if not self.summary.is_file():
+            return {}
+        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        return summary
+
+    def write(self, config: RunConfig) -> None:
+        """Make the folder, and write the configuration."""
+        write_json(self.config, {"trpo_ts": _version(), **config.as_dict()})
+
+
+def _version() -> str:
+    try:
+        return version("trpo-ts")
+    except PackageNotFoundError:  # run from a checkout
+        return "not installed"

@@ -1,0 +1,127 @@
+"""The transitions of a collect, and how they get into Tianshou's buffer.
+
+Each step is kept as the arrays that the environments and the policy returned. Many steps are written into the buffer
+at a time: adding one step to a ``VectorReplayBuffer`` takes as long as simulating several environments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+from tianshou.data import Batch, ReplayBuffer, ReplayBufferManager
+from tianshou.data.batch import alloc_by_keys_diff, create_value
+from tianshou.data.types import RolloutBatchProtocol
+
+from trpo_ts.collectors.episodes import RunningEpisodes
+from trpo_ts.collectors.infos import Infos, joined_infos
+from trpo_ts.collectors.observation_rows import joined_observations, size_of
+
+__all__ = ["Recording", "parts_of"]
+
+_MOST_BYTES = 2**26
+"""Of observations that are kept beside the buffer; those of images would need much memory twice."""
+
+_MOST_STEPS = 4096
+"""That are kept, since each of them is a dozen objects."""
+
+
+@dataclass
+class Recording:
+    """Steps that are not in the buffer yet.
+
+    :param buffer: the buffer they are for.
+    """
+
+    buffer: ReplayBuffer
+    _columns: dict[str, list[Any]] = field(default_factory=dict)
+    _infos: list[Infos] = field(default_factory=list)
+    _policies: list[Batch] = field(default_factory=list)
+    _envs: list[np.ndarray] = field(default_factory=list)
+    _bytes: int = 0
+
+    def add(self, envs: np.ndarray, infos: Infos, policy: Batch | None, **columns: Any) -> None:
+        """Add a step of some environments.
+
+        :param envs: their numbers, shape ``(R,)``.
+        :param infos: what they said.
+        :param policy: what the policy wants to be kept, such as its hidden state; None for nothing.
+        :param columns: ``obs``, ``act``, ``rew``, ``terminated``, ``truncated``, ``done`` and ``obs_next``, each of
+            ``R`` rows.
+        """
+        self._envs.append(envs)
+        self._infos.append(infos)
+        if policy is not None:
+            self._policies.append(policy)
+        for name, value in columns.items():
+            self._columns.setdefault(name, []).append(value)
+        self._bytes += size_of(columns["obs"])
+
+    @property
+    def is_large(self) -> bool:
+        """Whether so much is kept that it should be written."""
+        return self._bytes > _MOST_BYTES or len(self._envs) >= _MOST_STEPS
+
+    def write(self, episodes: RunningEpisodes) -> None:
+        """Write all steps into the buffer, which then is as if Tianshou had added them one by one.
+
+        :param episodes: the episodes that run in the environments now.
+        """
+        if not self._envs:
+            return
+        envs = np.concatenate(self._envs)
+        columns = {name: joined_observations(steps) for name, steps in self._columns.items()}
+        batch = Batch()
+        batch.__dict__.update(columns, info=joined_infos(self._infos))
+        batch.__dict__["policy"] = Batch.cat(self._policies) if self._policies else Batch()
+        if not self.buffer._save_obs_next:
+            batch.pop("obs_next", None)
+        kept, indices = self._places(envs, columns["done"], episodes)
+        _set_rows(self.buffer, indices[kept], batch if kept.all() else batch[kept])
+        self._columns, self._infos, self._policies, self._envs, self._bytes = {}, [], [], [], 0
+
+    def _places(self, envs: np.ndarray, done: np.ndarray, episodes: RunningEpisodes) -> tuple[np.ndarray, np.ndarray]:
+        """Return which rows to keep and where each goes, and move the buffer's positions past them."""
+        kept, places = np.ones(len(envs), dtype=bool), np.empty(len(envs), dtype=int)
+        parts, offsets = parts_of(self.buffer), self.buffer.subbuffer_edges
+        for env in np.unique(envs):
+            part, rows = parts[env], np.flatnonzero(envs == env)
+            indices = (part._insertion_idx + np.arange(len(rows))) % part.maxsize
+            kept[rows[: -part.maxsize]] = False  # a longer sequence overwrites its own beginning
+            places[rows] = offsets[env] + indices
+            _advance(part, indices, np.flatnonzero(done[rows]))
+            part._ep_return, part._ep_len = episodes.returns[env], int(episodes.lengths[env])
+            if isinstance(self.buffer, ReplayBufferManager):
+                self.buffer.last_index[env] = offsets[env] + indices[-1]
+                self.buffer._lengths[env] = len(part)
+        return kept, places
+
+
+def parts_of(buffer: ReplayBuffer) -> list[ReplayBuffer]:
+    """Return the buffer of each environment."""
+    return list(buffer.buffers) if isinstance(buffer, ReplayBufferManager) else [buffer]
+
+
+def _advance(part: ReplayBuffer, indices: np.ndarray, ends: np.ndarray) -> None:
+    """Move the position of a buffer past rows that are written to these indices, some of which end episodes."""
+    part.last_index[0] = indices[-1]
+    part._size = min(part._size + len(indices), part.maxsize)
+    part._insertion_idx = int(indices[-1] + 1) % part.maxsize
+    if ends.size:
+        part._ep_start_idx = int(indices[ends[-1]] + 1) % part.maxsize
+
+
+def _set_rows(buffer: ReplayBuffer, indices: np.ndarray, batch: Batch) -> None:
+    """Write rows, and make room for fields that the buffer does not have yet."""
+    try:
+        buffer._meta[indices] = batch
+    except ValueError:
+        batch.rew = batch.rew.astype(float)
+        if len(buffer._meta.get_keys()) == 0:
+            buffer._meta = cast(RolloutBatchProtocol, create_value(batch, buffer.maxsize, stack=False))
+        else:
+            alloc_by_keys_diff(buffer._meta, cast(Any, batch), buffer.maxsize, stack=False)
+        if isinstance(buffer, ReplayBufferManager):
+            buffer._set_batch_for_children()
+        buffer._meta[indices] = batch

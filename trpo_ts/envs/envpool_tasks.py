@@ -1,0 +1,60 @@
+"""Tasks that EnvPool runs: their spaces, and vectors of their environments."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gymnasium as gym
+
+__all__ = ["check_envpool_task", "envpool_spaces", "has_envpool_task", "make_envpool"]
+
+
+def has_envpool_task(task: str) -> bool:
+    """Return whether EnvPool is installed, and has a task of this id."""
+    try:
+        import envpool
+    except ImportError:
+        return False
+    return task in envpool.list_all_envs()
+
+
+def check_envpool_task(task: str) -> None:
+    """Check that EnvPool can run a task.
+
+    :raises ValueError: when it is not installed, or does not have the task.
+    """
+    try:
+        import envpool  # noqa: F401
+    except ImportError as error:
+        raise ValueError('env_backend="envpool" needs EnvPool; type: pip install "trpo-ts[envpool]"') from error
+    if not has_envpool_task(task):
+        raise ValueError(f'EnvPool has no task {task!r}; take env_backend="gymnasium"')
+
+
+def envpool_spaces(task: str) -> tuple[gym.Space[Any], gym.Space[Any]]:
+    """Return the observation and action space of a task of EnvPool."""
+    import envpool
+
+    with _quiet():
+        spec = envpool.make_spec(task)
+        return spec.gymnasium_observation_space, spec.gymnasium_action_space
+
+
+def make_envpool(task: str, count: int, seed: int) -> Any:
+    """Return so many environments of EnvPool, synchronous and on one thread, so that a seed gives one training."""
+    import envpool
+
+    with _quiet():
+        envs = envpool.make_gymnasium(task, num_envs=count, num_threads=1, seed=seed)
+        _ = envs.observation_space, envs.action_space  # made at their first use, and then kept
+        return envs
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*precision lowered")
+        yield

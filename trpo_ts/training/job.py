@@ -1,0 +1,181 @@
+"""One call that builds a whole training: algorithm, environments, collectors, trainer parameters."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from tianshou.data import BaseCollector, CollectStats, VectorReplayBuffer
+from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvNormObs
+from tianshou.trainer import OnPolicyTrainerParams
+
+from trpo_ts.collectors import RolloutCollector, as_vector_env
+from trpo_ts.envs.envpool_tasks import make_envpool
+from trpo_ts.envs.tasks import make_task, spaces_of_task
+from trpo_ts.presets import Settings
+from trpo_ts.presets.selection import observation_kind
+from trpo_ts.training.job_config import JobConfig, resolve
+from trpo_ts.training.learner import make_learner
+from trpo_ts.training.trainer_params import trainer_params
+from trpo_ts.trpo import TRPO
+
+__all__ = ["Job", "build_job", "make_job"]
+
+_MOST_TEST_ENVS = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training, ready to run.
+
+    :param config: what it was made from.
+    :param algorithm: TRPO, with its policy and critic.
+    :param training_envs: the training environments; with normalised observations, they own the running statistics.
+    :param test_envs: the test environments, which read these statistics and never change them; None for no tests.
+    :param training_collector: collects the rollouts.
+    :param test_collector: plays the tests; None for no tests.
+    :param params: the trainer's parameters: ``algorithm.run_training(params)``, or
+        ``trpo_ts.checkpoints.ResumableTrainer(algorithm, params, folder).run()``.
+    """
+
+    config: JobConfig
+    algorithm: TRPO
+    training_envs: BaseVectorEnv
+    test_envs: BaseVectorEnv | None
+    training_collector: BaseCollector[CollectStats]
+    test_collector: BaseCollector[CollectStats] | None
+    params: OnPolicyTrainerParams
+
+    def close(self) -> None:
+        """Close the environments."""
+        for envs in (self.training_envs, self.test_envs):
+            if envs is not None:
+                envs.close()
+
+
+def make_job(
+    task: str,
+    preset: str | None = None,
+    seed: int = 0,
+    *,
+    env_backend: str = "auto",
+    **overrides: Any,
+) -> Job:
+    """Return a whole training of a task: algorithm, environments, collectors and trainer parameters.
+
+    >>> from trpo_ts.training import make_job
+    >>> job = make_job("CartPole-v1", steps=2048, test_every=0, max_kl=0.03)
+    >>> job.config.preset
+    'classic_control'
+
+    It seeds the global random generators of Python, NumPy and torch, from which networks, actions and minibatches are
+    drawn, so that a seed gives one training.
+
+    :param task: the id of an environment that is registered with gymnasium, or that EnvPool has.
+    :param preset: the name of a preset (``docs/presets.md``); None takes the one for the task.
+    :param seed: of networks, actions and environments, >= 0.
+    :param env_backend: who runs the environments: ``"gymnasium"``; ``"envpool"``, which is faster and whose episodes
+        no checkpoint can hold; or ``"auto"``: EnvPool for the tasks that only EnvPool has.
+    :param overrides: settings in place of the preset's, such as ``max_kl=0.02`` or
+        ``critic_fit=GaussNewtonFit(steps=2)``; :class:`trpo_ts.presets.Settings` lists them.
+    :raises ValueError: for an unknown task or preset, missing packages, and settings that are out of range or do not
+        suit the task; the message says what to do.
+    :raises TypeError: for a name that is no setting.
+    """
+    return build_job(resolve(task, preset, seed, env_backend=env_backend, **overrides))
+
+
+def build_job(config: JobConfig) -> Job:
+    """Return the training that a configuration describes; see :func:`make_job`."""
+    settings = config.settings
+    random.seed(config.seed)
+    np.random.seed(config.seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
+    torch.manual_seed(config.seed)
+    observation_space, action_space = spaces_of_task(config.task, config.env_backend, **_shaping(settings))
+    if settings.normalise_observations and observation_kind(observation_space) != "vector":
+        raise ValueError(
+            f"normalise_observations must be False for observations that are no vectors of real numbers, got True for "
+            f"{observation_space}"
+        )
+    algorithm = make_learner(settings, observation_space, action_space)
+    training_envs = _vector_env(config, _seeds(config.seed, 0, settings.num_envs))
+    training_collector = _collector(algorithm, training_envs, settings.segment)
+    test_envs, test_collector = None, None
+    if settings.test_every:
+        test_envs = _vector_env(config, _seeds(config.seed, 1, min(settings.test_episodes, _MOST_TEST_ENVS)))
+        _share_statistics(training_envs, test_envs)
+        test_collector = _collector(algorithm, test_envs, None)
+    return Job(
+        config=config,
+        algorithm=algorithm,
+        training_envs=training_envs,
+        test_envs=test_envs,
+        training_collector=training_collector,
+        test_collector=test_collector,
+        params=_params(config, training_collector, test_collector),
+    )
+
+
+def _shaping(settings: Settings) -> dict[str, Any]:
+    return {"frame_stack": settings.frame_stack, "image_side": settings.image_side}
+
+
+def _vector_env(config: JobConfig, seeds: Sequence[int]) -> BaseVectorEnv:
+    """Return an environment for each seed, normalised where the settings say so."""
+    envs: BaseVectorEnv
+    if config.env_backend == "envpool":
+        envs = as_vector_env(make_envpool(config.task, len(seeds), seeds[0]))
+    else:
+        make_env = partial(make_task, config.task, **_shaping(config.settings))
+        envs = DummyVectorEnv([make_env] * len(seeds))
+        envs.seed(list(seeds))
+    return VectorEnvNormObs(envs) if config.settings.normalise_observations else envs
+
+
+def _collector(algorithm: TRPO, envs: BaseVectorEnv, segment: int | None) -> RolloutCollector[CollectStats]:
+    """Return a collector; for training, with a buffer of so many steps of each environment."""
+    buffer = None if segment is None else VectorReplayBuffer(segment * len(envs), len(envs))
+    return RolloutCollector[CollectStats](algorithm, envs, buffer)
+
+
+def _share_statistics(training_envs: BaseVectorEnv, test_envs: BaseVectorEnv) -> None:
+    """Let the test environments read the running statistics of the training ones."""
+    if isinstance(training_envs, VectorEnvNormObs) and isinstance(test_envs, VectorEnvNormObs):
+        test_envs.update_obs_rms = False
+        test_envs.set_obs_rms(training_envs.get_obs_rms())
+
+
+def _params(
+    config: JobConfig,
+    training_collector: BaseCollector[CollectStats],
+    test_collector: BaseCollector[CollectStats] | None,
+) -> OnPolicyTrainerParams:
+    settings = config.settings
+    rollout = settings.num_envs * settings.segment
+    updates = math.ceil(settings.steps / rollout)
+    updates_per_epoch = min(updates, math.ceil((settings.test_every or settings.steps) / rollout))
+    return trainer_params(
+        training_collector=training_collector,
+        test_collector=test_collector,
+        test_seed=None if test_collector is None else _seeds(config.seed, 2, 1)[0],
+        test_step_num_episodes=settings.test_episodes,
+        batch_size=settings.batch_size,
+        update_step_num_repetitions=settings.repeat,
+        collection_step_num_env_steps=rollout,
+        epoch_num_steps=updates_per_epoch * rollout,
+        max_epochs=math.ceil(updates / updates_per_epoch),
+        verbose=False,
+        show_progress=False,
+    )
+
+
+def _seeds(seed: int, use: int, count: int) -> list[int]:
+    """Return seeds of environments that those of no other run, or use, are likely to repeat; 31 bits each."""
+    words = np.random.SeedSequence([seed, use]).generate_state(count)
+    return [int(word) >> 1 for word in words]
