@@ -24,22 +24,22 @@ from jobs.documents import growth_figure, jobs_figure, tables
 from jobs.sides import side_of
 from jobs.simulators import simulator_seconds
 
-ROUNDS, WARM_UP, UPDATES_PER_TURN = 7, 1, 4
+WARM_UP = 1
 
 
 def compare(case: Case) -> dict[str, Any]:
     """Return the seconds of each side's turns, and where they went."""
     sides = {name: side_of(name, case) for name in case.sides}
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
-    steps = UPDATES_PER_TURN * case.envs * case.segment
-    for number in range(WARM_UP + ROUNDS):
+    steps = case.updates_per_turn * case.envs * case.segment
+    for number in range(WARM_UP + case.rounds):
         for name, side in sides.items():
             seconds = side.train(steps)
             if number >= WARM_UP:
                 turns[name].append(seconds)
     for side in sides.values():
         side.close()
-    simulators = {name: simulator_seconds(name, case, ROUNDS) for name in case.simulators}
+    simulators = {name: simulator_seconds(name, case, case.rounds) for name in case.simulators}
     return {**case.as_dict(), "steps_per_turn": steps, "turns": turns, "simulators": simulators}
 
 
@@ -47,7 +47,7 @@ def grow() -> list[dict[str, Any]]:
     """Return the steps per second of some sides by the number of environments."""
     points = []
     for envs in GROWTH_ENVS:
-        case = Case(GROWTH_TASK, envs, max(1, GROWTH_STEPS // envs), GROWTH_SIDES, ())
+        case = Case(GROWTH_TASK, envs, max(1, GROWTH_STEPS // envs), GROWTH_SIDES, (), updates_per_turn=1, rounds=3)
         found = compare(case)
         rates = {
             name: found["steps_per_turn"] / statistics.median(turn["seconds"] for turn in turns)

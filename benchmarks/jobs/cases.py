@@ -24,6 +24,8 @@ class Case:
     segment: int
     sides: tuple[str, ...] = EVERY
     simulators: tuple[str, ...] = (GYMNASIUM, ENVPOOL, ENVPOOL_2)
+    updates_per_turn: int = 4
+    rounds: int = 7
 
     @property
     def name(self) -> str:
@@ -37,10 +39,10 @@ class Case:
 
 CASES = (
     Case("HalfCheetah-v4", 16, 64),
-    Case("HalfCheetah-v4", 2, 1024),
-    Case("Humanoid-v4", 16, 64),
+    Case("HalfCheetah-v4", 2, 1024, updates_per_turn=2, rounds=5),
+    Case("Humanoid-v4", 16, 64, rounds=5),
     Case("CartPole-v1", 16, 64),
-    Case("Catch-v0", 16, 64, IN_PROCESS, (GYMNASIUM,)),
+    Case("Catch-v0", 16, 16, IN_PROCESS, (GYMNASIUM,), updates_per_turn=1, rounds=3),
 )
 GROWTH_TASK, GROWTH_STEPS, GROWTH_ENVS = "HalfCheetah-v4", 2048, (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GROWTH_SIDES = (TIANSHOU, OURS, OURS_BUFFERED)

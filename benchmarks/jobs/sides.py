@@ -13,10 +13,8 @@ from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
-import sb3_contrib
 import tianshou
 import torch
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
@@ -110,6 +108,9 @@ class Sb3Side:
     """SB3-contrib's TRPO."""
 
     def __init__(self, case: Case) -> None:
+        import sb3_contrib
+        from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
         env = DummyVecEnv([lambda: make_env(case.task)] * case.envs)
         vector = len(env.observation_space.shape) == 1
         rollout = case.envs * case.segment

@@ -16,7 +16,7 @@ import pytest
 import reliability
 import speed
 from fault_injection import MUST_BE_ZERO
-from repository import ROOT
+from repository import between_markers
 from updates.cases import ON_IMAGES, WITH_MINIBATCHES, Case, images, trained
 from updates.documents import growth_figure, sides_figure, summary, tables
 from updates.measure import compare, grow, peak_memory, peak_memory_of_fresh_process
@@ -24,11 +24,6 @@ from updates.sides import ALL, BASELINE, CLOSE, GAUSS_NEWTON, MICRO_BATCHES, MIN
 from updates.start import synthetic_start
 
 from trpo_ts.diagnostics import TrainingRecorder
-
-
-def between_markers(document, name):
-    text = (ROOT / document).read_text()
-    return text.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0].strip()
 
 
 def test_point_mass_table_and_target():

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from collecting import ACTIONS, OBSERVATIONS, Unsteady, assert_as_tianshou, assert_equal, collected
+from gymnasium import spaces
 from rollouts import make_actor_policy
 from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy, ProbabilisticActorPolicy
+from tianshou.algorithm.multiagent.marl import MultiAgentOnPolicyAlgorithm
+from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import (
     Batch,
     Collector,
@@ -20,10 +23,15 @@ from tianshou.data import (
     VectorReplayBuffer,
 )
 from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvNormObs
+from tianshou.env.pettingzoo_env import PettingZooEnv
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.discrete import DiscreteActor
+from tic_tac_toe import OBSERVATIONS as BOARD
+from tic_tac_toe import TicTacToe
 
+from trpo_ts import TRPO
 from trpo_ts.collectors import RolloutCollector, VectorEnvNormReward
+from trpo_ts.critics import make_critic
 from trpo_ts.policies import make_policy, make_recurrent_policy
 from trpo_ts.training import FiniteVectorEnv
 
@@ -335,3 +343,20 @@ def test_a_buffer_of_its_own_may_be_overwritten() -> None:
     collector.reset()
     assert collector.collect(n_step=ENVS * 10_050).n_collected_steps == ENVS * 10_050
     assert len(collector.buffer) == ENVS * 10_000
+
+
+def test_several_agents_that_take_turns() -> None:
+    def policy() -> Any:
+        agents = [
+            TRPO(
+                policy=make_policy(BOARD, spaces.Discrete(9), mask_key="mask", deterministic_eval=False),
+                critic=make_critic(BOARD),
+                optim=AdamOptimizerFactory(lr=1e-3),
+            )
+            for _ in range(2)
+        ]
+        return MultiAgentOnPolicyAlgorithm(algorithms=agents, env=PettingZooEnv(TicTacToe())).policy
+
+    assert_as_tianshou(
+        policy, lambda: DummyVectorEnv([lambda: PettingZooEnv(TicTacToe()) for _ in range(ENVS)]), buffer, COLLECTS
+    )

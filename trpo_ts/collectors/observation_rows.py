@@ -21,8 +21,8 @@ __all__ = [
 def stacked_observations(observations: Sequence[Any]) -> Any:
     """Return the observations of several environments, copied, as arrays ``(R, ...)``.
 
-    A Dict becomes a batch of such arrays by key. Observations of several shapes become an array of objects, as in
-    Tianshou's vector environments.
+    A Dict becomes a batch of such arrays by key. Observations of several shapes, and words, become an array of objects,
+    as in Tianshou's vector environments and batches.
     """
     first = observations[0]
     if isinstance(first, Mapping):
@@ -31,9 +31,10 @@ def stacked_observations(observations: Sequence[Any]) -> Any:
             batch.__dict__[key] = stacked_observations([obs[key] for obs in observations])
         return batch
     try:
-        return np.array(observations) if isinstance(first, np.ndarray) else np.stack(observations)
+        stacked = np.array(observations) if isinstance(first, np.ndarray) else np.stack(observations)
     except ValueError:
         return np.array(observations, dtype=object)
+    return stacked.astype(object) if stacked.dtype.kind in "US" else stacked
 
 
 def observations_of(value: Any, *, fresh: bool = True) -> Any:
