@@ -17,7 +17,7 @@ from trpo_ts.cli.run_files import RunConfig, RunFiles
 from trpo_ts.cli.run_report import summarise, write_run_report
 from trpo_ts.cli.run_trainer import RunTrainer, StoppedError
 from trpo_ts.cli.seeds import train_seeds
-from trpo_ts.cli.stop_signals import StopSignals
+from trpo_ts.cli.stop_signals import INTERRUPTED, StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.envs.tasks import backend_of
 from trpo_ts.presets import choose_preset
@@ -27,8 +27,6 @@ from trpo_ts.training.job_config import JobConfig
 from trpo_ts.validation.parameter_values import check_integer, check_real
 
 __all__ = ["resume", "run", "train"]
-
-INTERRUPTED = 130
 
 
 def train(command: Train) -> int:
@@ -86,7 +84,7 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
             job = build_job(config.job)
         try:
             _acquire(lock)
-            files.remove_unsaved()
+            files.remove_remains()
             files.write(config)
             progress = Progress(config.job.settings.steps, config.job.settings.max_kl, prefix=prefix)
             recorder = MetricsRecorder(files.metrics, progress.tell, tensorboard_logger(files.folder))
