@@ -1,0 +1,1 @@
+"""Whole trainings: cases, sides, and the documents made of their measurements."""
