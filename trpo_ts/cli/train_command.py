@@ -37,8 +37,7 @@ def train(command: Train) -> int:
         check_real("--save-every", command.save_every, 0.0)
         backend = backend_of(command.task, command.env_backend)
         settings = command.settings
-        shaping = {"frame_stack": settings.frame_stack, "image_side": settings.image_side}
-        preset = choose_preset(command.task, command.preset, backend=backend, **shaping)
+        preset = choose_preset(command.task, command.preset, backend=backend, **settings.shaping())
         job = JobConfig(
             task=command.task,
             seed=command.seed,
