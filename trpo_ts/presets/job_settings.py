@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -114,6 +115,16 @@ class Settings:
     def names(cls) -> tuple[str, ...]:
         """Return the names of the settings."""
         return tuple(field.name for field in fields(cls))
+
+    @property
+    def rollout(self) -> int:
+        """Environment steps of an update."""
+        return self.num_envs * self.segment
+
+    @property
+    def whole_steps(self) -> int:
+        """The steps, rounded up to whole updates."""
+        return math.ceil(self.steps / self.rollout) * self.rollout
 
     def shaping(self) -> dict[str, Any]:
         """Return the settings that :func:`trpo_ts.envs.tasks.make_task` takes."""

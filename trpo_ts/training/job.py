@@ -154,8 +154,8 @@ def _params(
     test_collector: BaseCollector[CollectStats] | None,
 ) -> OnPolicyTrainerParams:
     settings = config.settings
-    rollout = settings.num_envs * settings.segment
-    updates = math.ceil(settings.steps / rollout)
+    rollout = settings.rollout
+    updates = settings.whole_steps // rollout
     updates_per_epoch = min(updates, math.ceil((settings.test_every or settings.steps) / rollout))
     return trainer_params(
         training_collector=training_collector,
