@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from gymnasium import spaces
@@ -35,8 +36,13 @@ class ActionMap:
         """Return the environment's actions, shape ``(N, ...)``."""
         raw = np.tanh(act) if self.squash else act
         # np.clip would do the same in three times the time, for the few actions of a step.
-        sent: np.ndarray = np.minimum(np.maximum(self.offset + self.scale * raw, self.low), self.high)
+        moved = self.offset + self.scale * raw if self._moves else raw
+        sent: np.ndarray = np.minimum(np.maximum(moved, self.low), self.high)
         return sent
+
+    @cached_property
+    def _moves(self) -> bool:
+        return bool((self.offset != 0.0).any() or (self.scale != 1.0).any())
 
     def inverse(self, act: np.ndarray) -> np.ndarray:
         """Return actions of the policy, within its ends, for the environment's."""

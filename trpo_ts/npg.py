@@ -43,6 +43,7 @@ from trpo_ts.validation.collecting_checks import warn_of_collecting
 from trpo_ts.validation.critic_parameters import CriticParameterCheck
 from trpo_ts.validation.learner_parts import check_parts
 from trpo_ts.validation.memory_check import MemoryCheck
+from trpo_ts.validation.network_view import NetworkView
 from trpo_ts.validation.optimizer_checks import check_steps
 from trpo_ts.validation.parameter_memory import check_separate
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
@@ -311,10 +312,12 @@ class NPG(ActorCriticWithState):
         return return_unit(self.ret_rms) if self.return_scaling else 1.0
 
     def _check_fit(self, critic_obs: Any, values: Tensor) -> None:
-        """Let the critic's fit look at the first rows, once for a critic."""
+        """Let the critic's fit look at the first rows, once for a critic as it is."""
         check: Callable[[CriticTask], None] | None = getattr(self.critic_fit, "check", None)
-        checked = (self.critic_fit, self.critic)
-        if check is not None and self._checked_fit != checked:
+        if check is None:
+            return
+        checked = (self.critic_fit, NetworkView(self.critic))
+        if self._checked_fit != checked:
             rows = slice(0, min(2, len(values)))
             with evaluation_mode(self.critic):  # a look must not move the statistics of batch norm
                 check(self._critic_task(critic_obs[rows], values[rows]))

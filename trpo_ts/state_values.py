@@ -53,7 +53,7 @@ def state_values(critic: nn.Module, obs: Any, count: int, max_batchsize: int) ->
                     f"critic must return one value per observation, got {got} for {length} observations; "
                     "its output must have shape (N, 1) or (N,)"
                 )
-            parts.append(value.detach().flatten())
+            parts.append(_full_precision(value.detach().flatten()))
     return torch.cat(parts)
 
 
@@ -101,9 +101,8 @@ def replayed_values(
     with torch.no_grad(), evaluation_mode(critic):
         parts = [sequenced[rows] for rows in row_slices(count, max_batchsize, sequenced.sequences.starts)]
         after = torch.cat([critic.trunk.replay(part.obs, part.sequences) for part in parts])
-        values = torch.cat(
-            [critic.head(part).flatten() for part in after[:, : critic.trunk.output_dim].split(max_batchsize)]
-        )
+        features = after[:, : critic.trunk.output_dim]
+        values = torch.cat([_full_precision(critic.head(part).flatten()) for part in features.split(max_batchsize)])
     last = start.roll(-1).nonzero().flatten()
     reached = SequencedObs(obs=obs_next[last], sequences=Sequences.of_rollout(after[last], start.new_ones(len(last))))
     next_values = values.roll(-1)
@@ -113,3 +112,8 @@ def replayed_values(
     # Where a fit cuts a sequence, it continues from the state that the critic had just now.
     state = torch.where(start[:, None], state, after.roll(1, dims=0))
     return obs.in_sequences(Sequences.of_rollout(state, start)), values, next_values
+
+
+def _full_precision(values: Tensor) -> Tensor:
+    """Return values in float32 at least: NumPy has no bfloat16, and sums of float16 overflow."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

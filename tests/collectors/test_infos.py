@@ -62,7 +62,7 @@ def columns() -> ColumnInfos:
 
 
 def test_columns_and_rows_say_the_same(columns: ColumnInfos) -> None:
-    rows = RowInfos(columns.as_dictionaries())
+    rows = RowInfos(columns.as_dictionaries().tolist())
     chosen = np.array([True, False, True, False])
     assert_equal(columns.as_batch(), rows.as_batch())
     assert_equal(columns[chosen].as_batch(), rows[chosen].as_batch())

@@ -6,6 +6,8 @@ import math
 import os
 import pickle
 import shutil
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tianshou.highlevel.experiment import ExperimentConfig
 from tianshou.highlevel.params.lr_scheduler import LRSchedulerFactoryFactoryLinear
 
-from trpo_ts.highlevel import LoggerFactoryEveryUpdate, StatePersistence, TRPOParams, TrustRegionExperiment
+from trpo_ts.highlevel import LoggerFactoryEveryUpdate, StatePersistence, TRPOParams, TrustRegionExperiment, persistence
 
 FULL = {"return_scaling": True, "max_kl": 0.05}
 
@@ -170,6 +172,38 @@ def test_damaged_file_is_refused(run, tmp_path, kind):
     experiment = full_builder(tmp_path, restore=run, train=False).build()
     with pytest.raises(ValueError, match=REFUSED + ", got .*damaged"):
         experiment.run(run_name="watch")
+
+
+def refused_by(path: Path, words: str) -> None:
+    """Assert that a restore is refused by name, in memory that is small beside what the file claims."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"{REFUSED}.*{words}"):
+            persistence._read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["compressed", "overlapping"])
+def test_a_small_file_that_claims_a_large_content_is_refused_before_it_is_unpacked(run, kind):
+    path = run / "state_best.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        if kind == "compressed":
+            archive.writestr("archive/data.pkl", bytes(2**26), zipfile.ZIP_DEFLATED)
+        else:
+            archive.writestr("archive/data.pkl", bytes(1000))
+            archive.filelist[0].file_size = archive.filelist[0].compress_size = 2**26
+    assert path.stat().st_size < 2**17
+    refused_by(path, "records are compressed" if kind == "compressed" else "records are longer than the file")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_what_is_no_file_is_refused(run, kind):
+    path = run / "state_best.pt"
+    path.unlink()
+    path.mkdir() if kind == "folder" else os.mkfifo(path)
+    refused_by(path, "got a folder, a device or a pipe")
 
 
 def test_missing_state_is_an_error_that_says_what_to_do(tmp_path):

@@ -43,6 +43,13 @@ def bfloat16(enabled: bool = True) -> torch.autocast:
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
 
 
+def test_float16_is_no_rounding_of_float32_either():
+    algorithm = make_algorithm()
+    buffer = rollout(algorithm.policy, observations())
+    with torch.autocast("cpu", dtype=torch.float16), pytest.raises(ValueError, match=r"got torch\.float16 on cpu"):
+        update(algorithm, buffer)
+
+
 @pytest.mark.parametrize("late", [True, False])
 def test_a_policy_that_acts_otherwise_within_it_is_refused_before_anything_changes(late: bool):
     algorithm = make_algorithm(return_scaling=True)

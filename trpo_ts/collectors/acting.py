@@ -81,7 +81,8 @@ class _ByActor:
         self._policy, self._actor = policy, policy.actor
         # Networks that are known read no infos, and keep no tensor that a gradient could meet later.
         self._known = takes_tensors(policy.actor)
-        self._line = straight_line(policy.actor)
+        # Autocast knows no operations that write their results into given memory.
+        self._line = None if torch.is_autocast_enabled("cpu") else straight_line(policy.actor)
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode if self._known else torch.no_grad
         by_mode = policy.deterministic_eval and not policy.is_within_training_step
         self._sampler = sampler_of(policy.dist_fn, by_mode=by_mode)

@@ -8,7 +8,7 @@ are kept as they come, and turned into what a buffer or a policy takes only wher
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -40,40 +40,38 @@ class Infos(Protocol):
 class RowInfos:
     """One dictionary for each environment.
 
-    :param rows: the dictionaries, an object array of shape ``(R,)``.
+    :param rows: the dictionaries, which nobody changes later.
     """
 
-    def __init__(self, rows: np.ndarray) -> None:
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
         self.rows = rows
 
     @classmethod
-    def of(cls, dictionaries: Sequence[dict[str, Any]]) -> RowInfos:
+    def of(cls, dictionaries: Iterable[dict[str, Any]]) -> RowInfos:
         """Return the infos of dictionaries that environments may change later."""
-        rows = np.empty(len(dictionaries), dtype=object)
-        rows[:] = [_snapshot(info) for info in dictionaries]
-        return cls(rows)
+        return cls([_snapshot(info) for info in dictionaries])
 
     def with_rows(self, where: np.ndarray, other: Infos) -> RowInfos:
         """Return these with those of some rows replaced."""
-        rows = self.rows.copy()
+        rows = self.as_dictionaries()
         rows[where] = other.as_dictionaries()
-        return RowInfos(rows)
+        return RowInfos(rows.tolist())
 
     def with_key(self, key: str, values: np.ndarray) -> RowInfos:
         """Return these with a further number in each row."""
-        return RowInfos.of([{**info, key: value} for info, value in zip(self.rows, values, strict=True)])
+        return RowInfos([{**info, key: value} for info, value in zip(self.rows, values, strict=True)])
 
     def __getitem__(self, rows: np.ndarray) -> RowInfos:
         """Return those of some rows."""
-        return RowInfos(self.rows[rows])
+        return RowInfos(self.as_dictionaries()[rows].tolist())
 
     def as_dictionaries(self) -> np.ndarray:
-        """Return the dictionaries."""
-        return self.rows
+        """Return the dictionaries in an array of objects."""
+        return _objects(self.rows)
 
     def as_batch(self) -> Batch:
         """Return them by key; empty where no environment says anything."""
-        return _stacked(self.rows.tolist())
+        return _stacked(list(self.rows))
 
 
 class ColumnInfos:
@@ -96,7 +94,7 @@ class ColumnInfos:
                 return mine
 
             return ColumnInfos(_by_column(replaced, self.columns, other.columns), self.count)
-        return RowInfos(self.as_dictionaries()).with_rows(where, other)
+        return RowInfos(self.as_dictionaries().tolist()).with_rows(where, other)
 
     def with_key(self, key: str, values: np.ndarray) -> ColumnInfos:
         """Return these with a further number in each row."""
@@ -108,9 +106,7 @@ class ColumnInfos:
 
     def as_dictionaries(self) -> np.ndarray:
         """Return one dictionary for each row."""
-        rows = np.empty(self.count, dtype=object)
-        rows[:] = [_by_column(lambda column, i=i: column[i], self.columns) for i in range(self.count)]
-        return rows
+        return _objects([_by_column(lambda column, i=i: column[i], self.columns) for i in range(self.count)])
 
     def as_batch(self) -> Batch:
         """Return the arrays as a batch."""
@@ -137,7 +133,15 @@ def concatenated_infos(parts: Sequence[Infos]) -> Infos:
     if len(columns) == len(parts) and all(_same_keys(columns[0], other) for other in columns[1:]):
         count = sum(part.count for part in parts if isinstance(part, ColumnInfos))
         return ColumnInfos(_by_column(lambda *arrays: np.concatenate(arrays), *columns), count)
-    return RowInfos(np.concatenate([part.as_dictionaries() for part in parts]))
+    return RowInfos(
+        [info for part in parts for info in (part.rows if isinstance(part, RowInfos) else part.as_dictionaries())]
+    )
+
+
+def _objects(rows: Sequence[dict[str, Any]]) -> np.ndarray:
+    array = np.empty(len(rows), dtype=object)
+    array[:] = rows
+    return array
 
 
 def _snapshot(info: dict[str, Any]) -> dict[str, Any]:
@@ -181,8 +185,7 @@ _SIMPLE = (bool, int, float, np.bool_, np.number)
 
 
 def _stacked_by_tianshou(rows: list[dict[str, Any]], first: dict[str, Any]) -> Batch:
-    array = np.empty(len(rows), dtype=object)
-    array[:] = rows
+    array = _objects(rows)
     empty = np.array([not row for row in rows])
     if empty.any():
         array[empty] = first  # Batch drops rows without keys, so they get keys first and zeros then

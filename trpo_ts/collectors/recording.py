@@ -18,7 +18,10 @@ from trpo_ts.collectors.episodes import RunningEpisodes
 from trpo_ts.collectors.infos import Infos, joined_infos
 from trpo_ts.collectors.observation_rows import joined_observations, size_of
 
-__all__ = ["Recording", "parts_of"]
+__all__ = ["COLUMNS", "Recording", "parts_of"]
+
+COLUMNS = ("obs", "act", "rew", "terminated", "truncated", "done", "obs_next")
+"""What is kept of each step beside infos and the policy's own, by Tianshou's names."""
 
 _MOST_BYTES = 2**26
 """Of observations that are kept beside the buffer; those of images would need much memory twice."""
@@ -35,28 +38,26 @@ class Recording:
     """
 
     buffer: ReplayBuffer
-    _columns: dict[str, list[Any]] = field(default_factory=dict)
+    _steps: list[tuple[Any, ...]] = field(default_factory=list)
     _infos: list[Infos] = field(default_factory=list)
     _policies: list[Batch] = field(default_factory=list)
     _envs: list[np.ndarray] = field(default_factory=list)
     _bytes: int = 0
 
-    def add(self, envs: np.ndarray, infos: Infos, policy: Batch | None, **columns: Any) -> None:
+    def add(self, envs: np.ndarray, infos: Infos, policy: Batch | None, step: tuple[Any, ...]) -> None:
         """Add a step of some environments.
 
         :param envs: their numbers, shape ``(R,)``.
         :param infos: what they said.
         :param policy: what the policy wants to be kept, such as its hidden state; None for nothing.
-        :param columns: ``obs``, ``act``, ``rew``, ``terminated``, ``truncated``, ``done`` and ``obs_next``, each of
-            ``R`` rows.
+        :param step: the columns of :data:`COLUMNS`, each of ``R`` rows.
         """
         self._envs.append(envs)
         self._infos.append(infos)
         if policy is not None:
             self._policies.append(policy)
-        for name, value in columns.items():
-            self._columns.setdefault(name, []).append(value)
-        self._bytes += size_of(columns["obs"])
+        self._steps.append(step)
+        self._bytes += size_of(step[0])
 
     @property
     def is_large(self) -> bool:
@@ -71,7 +72,10 @@ class Recording:
         if not self._envs:
             return
         envs = np.concatenate(self._envs)
-        columns = {name: joined_observations(steps) for name, steps in self._columns.items()}
+        columns = {
+            name: joined_observations(column)
+            for name, column in zip(COLUMNS, zip(*self._steps, strict=True), strict=True)
+        }
         batch = Batch()
         batch.__dict__.update(columns, info=joined_infos(self._infos))
         batch.__dict__["policy"] = Batch.cat(self._policies) if self._policies else Batch()
@@ -79,21 +83,28 @@ class Recording:
             batch.pop("obs_next", None)
         kept, indices = self._places(envs, columns["done"], episodes)
         _set_rows(self.buffer, indices[kept], batch if kept.all() else batch[kept])
-        self._columns, self._infos, self._policies, self._envs, self._bytes = {}, [], [], [], 0
+        self._steps, self._infos, self._policies, self._envs, self._bytes = [], [], [], [], 0
 
     def _places(self, envs: np.ndarray, done: np.ndarray, episodes: RunningEpisodes) -> tuple[np.ndarray, np.ndarray]:
         """Return which rows to keep and where each goes, and move the buffer's positions past them."""
-        kept, places = np.ones(len(envs), dtype=bool), np.empty(len(envs), dtype=int)
         parts, offsets = parts_of(self.buffer), self.buffer.subbuffer_edges
-        for env in np.unique(envs):
-            part, rows = parts[env], np.flatnonzero(envs == env)
-            indices = (part._insertion_idx + np.arange(len(rows))) % part.maxsize
-            kept[rows[: -part.maxsize]] = False  # a longer sequence overwrites its own beginning
-            places[rows] = offsets[env] + indices
-            _advance(part, indices, np.flatnonzero(done[rows]))
+        order, counts = np.argsort(envs, kind="stable"), np.bincount(envs, minlength=len(parts))
+        firsts = np.cumsum(counts) - counts
+        of_row = envs[order]
+        number = np.arange(len(envs)) - firsts[of_row]  # of the row among those of its environment
+        begin = np.array([part._insertion_idx for part in parts])
+        size = np.array([part.maxsize for part in parts])
+        index = (begin[of_row] + number) % size[of_row]
+        places, kept = np.empty_like(index), np.empty(len(index), dtype=bool)
+        places[order] = offsets[of_row] + index
+        kept[order] = number >= (counts - size)[of_row]  # a longer sequence overwrites its own beginning
+        ends, done = firsts + counts, done[order]
+        for env in np.flatnonzero(counts).tolist():
+            part, rows = parts[env], slice(firsts[env], ends[env])
+            _advance(part, index[rows], np.flatnonzero(done[rows]))
             part._ep_return, part._ep_len = episodes.returns[env], int(episodes.lengths[env])
             if isinstance(self.buffer, ReplayBufferManager):
-                self.buffer.last_index[env] = offsets[env] + indices[-1]
+                self.buffer.last_index[env] = offsets[env] + index[rows][-1]
                 self.buffer._lengths[env] = len(part)
         return kept, places
 

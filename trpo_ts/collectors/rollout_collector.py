@@ -178,7 +178,7 @@ class _Loop:
         count = collector.env_num
         groups = [np.arange(min(count, n_episode))] if n_episode else self._simulator.groups
         obs, state = observations_of(collector._pre_collect_obs_RO), collector._pre_collect_hidden_state_RH
-        infos = RowInfos(np.asarray(collector._pre_collect_info_R))
+        infos = RowInfos(list(cast(np.ndarray, collector._pre_collect_info_R)))
         self._groups = [
             _Group(
                 envs, obs[envs], infos[envs], None if state is None else hidden_rows(state, envs), len(envs) == count
@@ -236,18 +236,8 @@ class _Loop:
         assert action is not None
         obs, rewards, terminated, truncated, infos = self._simulator.receive()
         done = terminated | truncated
-        self._recording.add(
-            envs,
-            infos,
-            action.policy,
-            obs=group.obs,
-            act=action.act,
-            rew=rewards,
-            terminated=terminated,
-            truncated=truncated,
-            done=done,
-            obs_next=obs,
-        )
+        step = (group.obs, action.act, rewards, terminated, truncated, done, obs)
+        self._recording.add(envs, infos, action.policy, step)
         if self._running is None:
             self._running = RunningEpisodes.of(self._parts, rewards)
         self._running.step(slice(None) if group.everyone else envs, rewards)

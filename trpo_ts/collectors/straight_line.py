@@ -44,7 +44,9 @@ def straight_line(actor: nn.Module) -> Operation | None:
     if type(actor) is LinearActor:
         return partial(_composed, [encode, *layers, _operation(actor.last)])
     assert isinstance(actor, GaussianActor)
-    return partial(_gaussian, partial(_composed, [encode, *layers]), _operation(actor.mu), _deviation(actor), actor)
+    return partial(
+        _gaussian, partial(_composed, [encode, *layers]), _operation(actor.mu), _deviation(actor), actor._action_shape
+    )
 
 
 def _composed(operations: list[Operation], value: Any) -> Any:
@@ -101,14 +103,22 @@ def _encoder(trunk: Trunk) -> Operation:
 def _deviation(actor: GaussianActor) -> Operation:
     """Return what maps features to standard deviations; those that no feature changes are computed once."""
     if type(actor.sigma) is not FreeStd or is_watched(actor.sigma):
-        return torch.no_grad()(actor.sigma)
-    deviation = actor.sigma.log_std.detach().exp()
-    return lambda features: deviation.expand(len(features), -1)
+        return torch.no_grad()(actor.sigma)  # of shape (N, count), as the mean
+    deviation = actor.sigma.log_std.detach().exp().view(actor._action_shape)
+    rows: dict[int, Tensor] = {}
+
+    def repeated(features: Tensor) -> Tensor:
+        count = len(features)
+        if count not in rows:
+            rows[count] = deviation.expand(count, *deviation.shape)
+        return rows[count]
+
+    return repeated
 
 
 def _gaussian(
-    features_of: Operation, mean: Operation, deviation: Operation, actor: GaussianActor, obs: Any
+    features_of: Operation, mean: Operation, deviation: Operation, shape: tuple[int, ...], obs: Any
 ) -> tuple[Tensor, Tensor]:
     features = features_of(obs)
-    shape = (len(features), *actor._action_shape)
-    return mean(features).view(shape), deviation(features).reshape(shape)
+    loc, scale = mean(features), deviation(features)
+    return (loc, scale) if len(shape) == 1 else (loc.view(-1, *shape), scale.view(-1, *shape))

@@ -30,7 +30,8 @@ class StatePersistence(PolicyPersistence):
     The best policy of the test steps is saved in ``state_best.pt``; with a ``save_interval`` of the logger, epoch n is
     saved in ``state_epoch_n.pt``. Tianshou pickles the algorithm instead, into a file that torch refuses to load since
     version 2.6, and leaves out the statistics, without which a restored policy sees other observations. A file is
-    replaced as a whole, and read by torch's restricted loader: one from an untrusted source cannot run code.
+    replaced as a whole, and read by torch's restricted loader, in memory that its own length bounds: one from an
+    untrusted source cannot run code.
 
     :param additional_persistence: handlers that are called besides, such as those of an environment factory.
     :param enabled: whether anything is saved; restoring always works.
@@ -113,8 +114,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; restore from the folder of a run of trpo_ts.highlevel")
     problem = f"{path} must be a whole state that a run of trpo_ts.highlevel saved"
+    if not path.is_file():  # to open a pipe would wait for a writer
+        raise ValueError(f"{problem}, got a folder, a device or a pipe")
     try:
         with zipfile.ZipFile(path) as archive:
+            _check_size(archive, path.stat().st_size)
             damaged = archive.testzip()  # torch does not look whether numbers are those that were written
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file ends in whatever its bytes happen to mean
@@ -122,6 +126,18 @@ def _read(path: Path) -> dict[str, Any]:
     if damaged or not isinstance(state, dict) or not {"algorithm", "observations", "score"} <= state.keys():
         raise ValueError(f"{problem}, got {f'a damaged {damaged}' if damaged else f'a {type(state).__name__}'}")
     return state
+
+
+def _check_size(archive: zipfile.ZipFile, length: int) -> None:
+    """Check that what an archive holds is no longer than its file, as of those that torch writes.
+
+    :raises ValueError: for compressed records, or such as overlap: a small file could fill the memory by them.
+    """
+    records = archive.infolist()
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise ValueError("its records are compressed")
+    if sum(record.file_size for record in records) > length:
+        raise ValueError("its records are longer than the file")
 
 
 def _normalisers(world: World) -> list[VectorEnvNormObs]:

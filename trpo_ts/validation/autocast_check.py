@@ -10,6 +10,7 @@ from torch import Tensor
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.runtime import callers_autocast
 from trpo_ts.validation.policy_function_checks import log_probs, spaced_rows
+from trpo_ts.validation.rounding import differ
 
 __all__ = ["check_autocast"]
 
@@ -31,8 +32,7 @@ def check_autocast(policy: RowFunction, act: Tensor) -> None:
         for kind, dtype in dtypes.items():
             stack.enter_context(torch.autocast(kind, dtype=dtype))
         within = log_probs(policy.acting, passes, act)
-    tolerance = torch.finfo(outside.dtype).eps ** 0.5
-    if not torch.allclose(within.to(outside), outside, rtol=tolerance, atol=tolerance, equal_nan=True):
+    if differ(within.to(outside), outside, policy, passes[0], act):
         named = ", ".join(f"{dtype} on {kind}" for kind, dtype in dtypes.items())
         raise ValueError(
             f"policy must not depend on torch.autocast around an update, got {named}, within which it gives "

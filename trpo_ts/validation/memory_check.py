@@ -7,13 +7,14 @@ from typing import Any, cast
 import torch
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.rows import evenly_spaced
 from trpo_ts.network_inputs import as_tensors, rows_of
 from trpo_ts.rollout import Transitions
 from trpo_ts.runtime import evaluation_mode, preserved_generators
+from trpo_ts.validation.network_view import NetworkView
 
 __all__ = ["MemoryCheck"]
 
@@ -21,7 +22,7 @@ _ROWS = 32
 
 
 class MemoryCheck:
-    """Checks, once for an actor, that the state which the buffer holds beside its actions is not its memory.
+    """Checks, once for an actor as it is, that the state which the buffer holds beside its actions is not its memory.
 
     Tianshou's networks may return anything as their state, such as their features, and its multi-agent policies return
     containers of such. An update needs no state of an actor that does not read it. It replays the memory of
@@ -29,7 +30,7 @@ class MemoryCheck:
     """
 
     def __init__(self) -> None:
-        self._checked: nn.Module | None = None
+        self._checked: NetworkView | None = None
 
     def __call__(
         self,
@@ -46,7 +47,7 @@ class MemoryCheck:
         :param micro_batch_size: the most rows in one pass; None for as many as are looked at.
         :raises ValueError: when its actions depend on the state.
         """
-        if transitions.sequences is not None or self._checked is policy.actor or not _holds_numbers(state):
+        if transitions.sequences is not None or not _holds_numbers(state) or self._checked == NetworkView(policy):
             return
         if _reads(policy, transitions, state, micro_batch_size or _ROWS):
             raise ValueError(
@@ -54,7 +55,7 @@ class MemoryCheck:
                 f"{type(policy.actor).__name__} that keeps a state on which its actions depend: an update cannot tell "
                 "from which state it acted; use trpo_ts.recurrent.recurrent_trunk.RecurrentTrunk for the memory"
             )
-        self._checked = policy.actor
+        self._checked = NetworkView(policy)
 
 
 def _holds_numbers(state: Any) -> bool:

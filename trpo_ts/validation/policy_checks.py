@@ -13,6 +13,7 @@ from trpo_ts.runtime import callers_autocast, evaluation_mode, preserved_generat
 from trpo_ts.solver.surrogate import entropy_terms
 from trpo_ts.validation.autocast_check import check_autocast
 from trpo_ts.validation.distribution_checks import is_discrete
+from trpo_ts.validation.network_view import NetworkView
 from trpo_ts.validation.policy_function_checks import (
     check_actions_possible,
     check_distribution,
@@ -26,8 +27,8 @@ __all__ = ["PolicyCheck"]
 class PolicyCheck:
     """Checks that a policy's distributions are such as an update can use.
 
-    The kind of distribution is checked once for a policy; whether it admits the actions, in every rollout; whether the
-    caller's autocast changes it, in every update within one.
+    The kind of distribution is checked once for a policy, and again where its modules have changed; whether it admits
+    the actions, in every rollout; whether the caller's autocast changes it, in every update within one.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class PolicyCheck:
         :param ent_coef: the weight of the entropy.
         :raises ValueError: naming what cannot be used, and the fix.
         """
-        checked = (policy.actor, policy.dist_fn, tuple(act.shape[1:]), ent_coef)
+        checked = (policy.dist_fn, tuple(act.shape[1:]), ent_coef, NetworkView(policy))
         if self._checked == checked and not self._discrete and not callers_autocast():
             return
         function = function_of()

@@ -40,7 +40,7 @@ def _rounding(policy: RowFunction, rows: Rows, act: Tensor) -> float:
         with _CoarsestPrecision() as network:
             exact = policy(theta, rows).log_prob(act[rows])
         # Half precision sums in a higher one, and rounds what it returns once; others round each sum.
-        roundings, times = (1, 4) if network.eps > _HALF else (8, 64)
+        roundings, times = (1, 4) if network.eps > _HALF else (8, 16)
         change = torch.full_like(theta, roundings * network.eps)
         change[::2].neg_()
         moved = policy(theta * (1.0 + change), rows).log_prob(act[rows])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,31 +26,46 @@ def check_rows_are_independent(policy: RowFunction, act: Tensor) -> None:
     :raises ValueError: when it does not, with the fix.
     """
     theta = policy.parameters.read()
-    rows = _spaced(policy)
-    if len(rows) < 2:
-        return
-    with torch.no_grad():
-        together = policy(theta, rows).log_prob(act[rows])
-        apart = torch.cat([_in_batch_of(policy, theta, part, act) for part in rows.tensor_split(2)])
-    if differ(apart, together, policy, rows, act):
-        worst = float((apart - together).abs().nan_to_num().max())
-        raise ValueError(
-            "policy must give an observation the same distribution whatever other observations are in its batch, got "
-            f"log-probabilities that differ by up to {worst:.3g} between two batches: "
-            "acting and the update see batches of other sizes, so that no bound on the divergence would hold; take no "
-            "mean, maximum or rank over dimension 0 in forward(), and nn.LayerNorm, or nn.BatchNorm1d with its "
-            "running statistics, for normalisation by the batch"
-        )
+    for rows in _spaced(policy):
+        with torch.no_grad():
+            together = policy(theta, rows).log_prob(act[rows])
+            apart = torch.stack([_apart(policy, theta, act, parts) for parts in _cuts(rows, together)])
+        together = together.expand_as(apart)
+        if differ(apart, together, policy, rows, act):
+            worst = float((apart - together).abs().nan_to_num().max())
+            raise ValueError(
+                "policy must give an observation the same distribution whatever other observations are in its batch, "
+                f"got log-probabilities that differ by up to {worst:.3g} between two batches: acting and the update "
+                "see batches of other sizes, so that no bound on the divergence would hold; take no mean, maximum or "
+                "rank over dimension 0 in forward(), and for normalisation nn.LayerNorm, or nn.BatchNorm1d with its "
+                "running statistics"
+            )
 
 
-def _spaced(policy: RowFunction) -> Tensor:
-    """Return evenly spaced rows, no more than a pass may hold, but two at least; of sequences no neighbours.
+def _cuts(rows: Tensor, logp: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield ways to cut rows in two; what decides for others, as the largest does, changes company in one of them."""
+    half, quarter = len(rows) // 2, max(1, len(rows) // 4)
+    ordered = logp.argsort()
+    yield rows[:half], rows[half:]
+    yield rows[:quarter], rows[quarter:]
+    yield rows[ordered[:half]].sort().values, rows[ordered[half:]].sort().values
+
+
+def _spaced(policy: RowFunction) -> list[Tensor]:
+    """Return evenly spaced rows, in passes of no more than one may hold, but two at least; of sequences no neighbours.
 
     A row that does not follow the one before starts from its recorded state, whatever else is in the batch.
     """
-    most = min(_ROWS, max(2, policy.micro_batch_size or _ROWS))
-    step = max(-(-policy.count // most), 1 if policy.starts is None else 2)
-    return torch.arange(0, policy.count, step, device=policy.parameters.device)
+    step = max(-(-policy.count // _ROWS), 1 if policy.starts is None else 2)
+    rows = torch.arange(0, policy.count, step, device=policy.parameters.device)
+    passes = rows.split(max(2, policy.micro_batch_size or _ROWS))
+    return [part for part in passes if len(part) > 1]
+
+
+def _apart(policy: RowFunction, theta: Tensor, act: Tensor, parts: Sequence[Tensor]) -> Tensor:
+    """Return the log-probabilities of rows in ascending order, each part of them in a batch of its own."""
+    logp = torch.cat([_in_batch_of(policy, theta, part, act) for part in parts])
+    return logp[torch.cat(list(parts)).argsort()]
 
 
 def _in_batch_of(policy: RowFunction, theta: Tensor, rows: Tensor, act: Tensor) -> Tensor:

@@ -55,5 +55,5 @@ def check_no_hooks(parameters: Mapping[str, nn.Parameter]) -> None:
         raise ValueError(
             "the parameters of a network must have no hooks (register_hook, register_post_accumulate_grad_hook), got "
             f"some on {', '.join(hooked)}: a step along the natural gradient would be taken without them; remove them "
-            "by handle.remove(), and scale or mask values in forward()"
+            "by handle.remove(), freeze what shall not move, and scale or mask values in forward()"
         )
