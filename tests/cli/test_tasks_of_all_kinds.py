@@ -13,6 +13,7 @@ KINDS = {
     "Pendulum-v1": "classic_control",
     "FrozenLake-v1": "toys",
     "Blackjack-v1": "toys",
+    "CliffWalking-v1": "toys",
     "Catch-v0": "images",
     "RepeatPrevious-v0": "memory",
     "little_tasks:DictTask-v0": "generic",

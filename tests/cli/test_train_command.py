@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from command_line import metrics, parameters, succeeds, train
@@ -141,6 +142,25 @@ def test_what_a_run_left_before_its_first_checkpoint_is_written_anew(tmp_path):
     train(tmp_path / "run", steps=32)
     assert [line["env_steps"] for line in metrics(tmp_path / "run")] == [0, 32, 32]
     assert len(list((tmp_path / "run").glob("events.*"))) == 1
+
+
+def test_a_process_that_was_killed_before_there_was_a_run_is_no_obstacle(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "run.lock").write_text("")
+    for name in ("config.json", "report.html"):
+        (folder / f".{name}.{'0' * 32}.tmp").write_text("{")
+    train(folder, steps=32)
+    assert not list(folder.glob(".*"))
+
+
+def test_a_report_of_a_run_whose_last_line_is_unfinished(run, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"kind": "upd')
+    succeeds("report", folder)
+    assert "4 updates of trpo_ts.TRPO" in (folder / "report.html").read_text()
 
 
 def test_the_folder_is_named_after_task_and_seed(tmp_path, monkeypatch):

@@ -41,6 +41,7 @@ WRONG = {
     "train --num-envs 0": "change --num-envs",
     "train --segment 0": "change --segment",
     "train --frame-stack 0": "change --frame-stack",
+    "train --max-episode-steps 0": "change --max-episode-steps",
     "train --task Catch-v0 --frame-stack 3": "change --frame-stack",
     "train --task FrozenLake-v1 --normalise-observations": "change --normalise-observations",
     "train --env-backend envpool": 'take env_backend="gymnasium"',

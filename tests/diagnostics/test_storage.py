@@ -66,6 +66,15 @@ def test_a_malformed_file_is_an_error_with_its_line(tmp_path, line, said):
     assert f"{path}, line 2: " in str(caught.value)
 
 
+@pytest.mark.parametrize("end", ["", '{"kind": "upd', GOOD])
+def test_an_unfinished_line_is_left_out_where_it_may_be(tmp_path, end):
+    path = tmp_path / "records.jsonl"
+    path.write_text(f"{GOOD}\n{GOOD}\n{end}")
+    assert load_records(path, unfinished=True) == [UpdateRecord(1, 10)] * 2
+    path.write_text(end)
+    assert load_records(path, unfinished=True) == []
+
+
 def test_a_binary_file_is_a_clear_error(tmp_path):
     path = tmp_path / "records.jsonl"
     path.write_bytes(b"\xff\xfe")

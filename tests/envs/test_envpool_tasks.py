@@ -30,4 +30,5 @@ def test_its_tasks_its_spaces_and_its_seeds(recwarn):
     assert starts[0].shape == (3, 4)
     np.testing.assert_array_equal(starts[0], starts[1])
     assert not np.array_equal(starts[0], starts[2])
+    assert make_envpool("CartPole-v1", 1, 0, max_episode_steps=7).spec.config.max_episode_steps == 7
     assert not [warning for warning in recwarn if "precision" in str(warning.message)]

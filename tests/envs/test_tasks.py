@@ -24,7 +24,7 @@ def test_structured_spaces_are_made_flat():
 
 def test_other_tasks_are_left_as_they_are():
     env = make_task("CartPole-v1")
-    assert type(env) is type(gym.make("CartPole-v1", disable_env_checker=True))
+    assert env.spec == gym.make("CartPole-v1", disable_env_checker=True).spec
 
 
 def test_vectors_are_stacked_as_rows():
@@ -45,7 +45,39 @@ def test_large_images_are_made_smaller():
     assert make_task("CartPole-v1", image_side=84).observation_space.shape == (4,)
 
 
-@pytest.mark.parametrize("options", [{"frame_stack": 0}, {"image_side": 3}, {"frame_stack": True}])
+class Endless(gym.Env):
+    """Its episodes have no end."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 1.0, False, False, {}
+
+
+gym.register("Endless-v0", entry_point=Endless)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "steps"),
+    [("Endless-v0", {}, 10_000), ("Endless-v0", {"max_episode_steps": 7}, 7), ("CartPole-v1", {}, 500)],
+)
+def test_every_episode_has_an_end(task, options, steps):
+    assert make_task(task, **options).spec.max_episode_steps == steps
+    if task == "Endless-v0":
+        env = make_task(task, **options)
+        env.reset(seed=0)
+        ends = [env.step(0)[3] for _ in range(steps)]
+        assert ends == [False] * (steps - 1) + [True]
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_episode_steps": 0}, {"frame_stack": 0}, {"image_side": 3}, {"frame_stack": True}]
+)
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=f"{next(iter(options))} must be an integer >= "):
         make_task("Catch-v0", **options)

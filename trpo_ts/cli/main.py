@@ -5,12 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from trpo_ts.cli.stop_signals import INTERRUPTED
 from trpo_ts.cli.usage import UsageError
 
 __all__ = ["main"]
-
-INTERRUPTED = 130
-"""The exit code of a run that was stopped, as a shell gives it for Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

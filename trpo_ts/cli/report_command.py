@@ -16,7 +16,7 @@ def report(command: Report) -> int:
     files = RunFiles(command.run)
     config = files.read()
     try:
-        records = load_records(files.metrics)
+        records = load_records(files.metrics, unfinished=True)
     except (OSError, ValueError) as error:
         raise UsageError(f"{files.metrics} cannot be read: {error}") from error
     updates = [record for record in records if isinstance(record, UpdateRecord)]

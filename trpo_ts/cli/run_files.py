@@ -9,6 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from trpo_ts.atomic_write import is_temporary_of
+from trpo_ts.checkpoints.run_lock import LOCK_NAME
 from trpo_ts.cli.usage import UsageError
 from trpo_ts.diagnostics import write_json
 from trpo_ts.training.job_config import JobConfig
@@ -62,7 +64,7 @@ class RunFiles:
         if not self.folder.is_dir():
             raise UsageError(f"--out must be a folder, got the file {self.folder}")
         if not self.config.exists():
-            if any(self.folder.iterdir()):
+            if not all(map(self._is_left_over, self.folder.iterdir())):
                 raise UsageError(f"{self.folder} has files and no run; type another --out")
             return
         there, here = self.read().as_dict(), config.as_dict()
@@ -92,11 +94,22 @@ class RunFiles:
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{self.config} holds no configuration of a run: {error}; type another folder") from error
 
-    def remove_unsaved(self) -> None:
-        """Delete the logs of a run that ended before its first checkpoint: it begins anew."""
+    def remove_remains(self) -> None:
+        """Delete what a killed process left: files written by half, and the logs of a run without a checkpoint.
+
+        Such a run begins anew. The lock must be held.
+        """
+        for path in self.folder.iterdir():
+            if path.name != LOCK_NAME and self._is_left_over(path):
+                path.unlink()
         if not (self.last.exists() or self.previous.exists()):
             for path in [self.metrics, *self.folder.glob("events.out.tfevents.*")]:
                 path.unlink(missing_ok=True)
+
+    def _is_left_over(self, path: Path) -> bool:
+        """Return whether a process that was killed may have left a file before there was a run, or beside its files."""
+        own = (self.config, self.metrics, self.summary, self.report)
+        return path.name == LOCK_NAME or any(is_temporary_of(file.name, path.name) for file in own)
 
     def read_summary(self) -> dict[str, Any]:
         """Return what ``summary.json`` holds; nothing where there is none, as while a run lasts."""

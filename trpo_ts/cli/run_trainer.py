@@ -46,8 +46,7 @@ class RunTrainer(ResumableTrainer):
         job.params.logger = recorder
         super().__init__(job.algorithm, job.params, folder, numbered=False)
         self._recorder, self._signals, self._on_start = recorder, signals, on_start
-        rollout = job.config.settings.num_envs * job.config.settings.segment
-        self._all_steps = math.ceil(job.config.settings.steps / rollout) * rollout
+        self._all_steps = job.config.settings.whole_steps
         self._whole_epoch = job.params.epoch_num_steps
         self._save_every, self._saved_at = save_every, time.monotonic()
         self._said = ""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from trpo_ts.cli.run_files import RunConfig, RunFiles
-from trpo_ts.cli.stop_signals import StopSignals
+from trpo_ts.cli.stop_signals import INTERRUPTED, StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.diagnostics import write_json
 from trpo_ts.training.job import build_job
@@ -71,7 +71,7 @@ def _run_all(todo: list[tuple[Any, ...]], jobs: int, signals: StopSignals) -> li
         elif running:
             wait([process.sentinel for process in running], timeout=0.2)
         else:
-            return [process.exitcode or 0 for process in processes] + [130] * (len(todo) - len(processes))
+            return [process.exitcode or 0 for process in processes] + [INTERRUPTED] * (len(todo) - len(processes))
 
 
 def _child(run: Callable[..., int], config: RunConfig, folder: Path, parent: int) -> None:

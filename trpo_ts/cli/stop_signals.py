@@ -9,7 +9,10 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["StopSignals"]
+__all__ = ["INTERRUPTED", "StopSignals"]
+
+INTERRUPTED = 130
+"""The exit code of a run that was stopped, as a shell gives it for Ctrl-C."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -17,7 +17,7 @@ from trpo_ts.cli.run_files import RunConfig, RunFiles
 from trpo_ts.cli.run_report import summarise, write_run_report
 from trpo_ts.cli.run_trainer import RunTrainer, StoppedError
 from trpo_ts.cli.seeds import train_seeds
-from trpo_ts.cli.stop_signals import StopSignals
+from trpo_ts.cli.stop_signals import INTERRUPTED, StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.envs.tasks import backend_of
 from trpo_ts.presets import choose_preset
@@ -28,8 +28,6 @@ from trpo_ts.validation.parameter_values import check_integer, check_real
 
 __all__ = ["resume", "run", "train"]
 
-INTERRUPTED = 130
-
 
 def train(command: Train) -> int:
     """Train one seed or several, and return the exit code."""
@@ -39,8 +37,7 @@ def train(command: Train) -> int:
         check_real("--save-every", command.save_every, 0.0)
         backend = backend_of(command.task, command.env_backend)
         settings = command.settings
-        shaping = {"frame_stack": settings.frame_stack, "image_side": settings.image_side}
-        preset = choose_preset(command.task, command.preset, backend=backend, **shaping)
+        preset = choose_preset(command.task, command.preset, backend=backend, **settings.shaping())
         job = JobConfig(
             task=command.task,
             seed=command.seed,
@@ -86,9 +83,9 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
             job = build_job(config.job)
         try:
             _acquire(lock)
-            files.remove_unsaved()
+            files.remove_remains()
             files.write(config)
-            progress = Progress(config.job.settings.steps, config.job.settings.max_kl, prefix=prefix)
+            progress = Progress(config.job.settings.whole_steps, config.job.settings.max_kl, prefix=prefix)
             recorder = MetricsRecorder(files.metrics, progress.tell, tensorboard_logger(files.folder))
             trainer = RunTrainer(job, folder, recorder, signals, save_every, on_start=progress.start)
             return _train(trainer, recorder, progress, config, files)

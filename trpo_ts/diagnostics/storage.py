@@ -40,15 +40,19 @@ def record_line(record: Record) -> str:
     return json.dumps({"kind": kind, **asdict(record), **derived}, allow_nan=False) + "\n"
 
 
-def load_records(path: str | os.PathLike[str]) -> list[Record]:
+def load_records(path: str | os.PathLike[str], *, unfinished: bool = False) -> list[Record]:
     """Read what `save_records` wrote, in the same order.
 
+    :param unfinished: whether a last line without its end is left out, as one that is being written, or whose writer
+        was killed.
     :raises ValueError: if a line is not one whole record of a known kind; the message names file and line.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+        text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{os.fspath(path)} is not UTF-8 text: {error}") from error
+    text = text[: text.rfind("\n") + 1] if unfinished else text
+    text = text.removesuffix("\n")
     lines = text.split("\n") if text else []
     return [_parse(line, f"{os.fspath(path)}, line {number}") for number, line in enumerate(lines, start=1)]
 

@@ -43,12 +43,16 @@ def envpool_spaces(task: str) -> tuple[gym.Space[Any], gym.Space[Any]]:
         return spec.gymnasium_observation_space, spec.gymnasium_action_space
 
 
-def make_envpool(task: str, count: int, seed: int) -> Any:
-    """Return so many environments of EnvPool, synchronous and on one thread, so that a seed gives one training."""
+def make_envpool(task: str, count: int, seed: int, *, max_episode_steps: int | None = None) -> Any:
+    """Return so many environments of EnvPool, synchronous and on one thread, so that a seed gives one training.
+
+    :param max_episode_steps: the time limit of an episode; None takes the task's own.
+    """
     import envpool
 
+    limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
     with _quiet():
-        envs = envpool.make_gymnasium(task, num_envs=count, num_threads=1, seed=seed)
+        envs = envpool.make_gymnasium(task, num_envs=count, num_threads=1, seed=seed, **limit)
         _ = envs.observation_space, envs.action_space  # made at their first use, and then kept
         return envs
 

@@ -20,13 +20,19 @@ from trpo_ts.envs.observations import TupleToDictObservation
 from trpo_ts.envs.smaller_images import SmallerImages
 from trpo_ts.validation.parameter_values import check_choice, check_integer
 
-__all__ = ["MODULES", "backend_of", "extra_of", "find_task", "make_task", "spaces_of_task"]
+__all__ = ["MODULES", "SHAPING", "backend_of", "extra_of", "find_task", "make_task", "spaces_of_task"]
 
 _EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d", "ale_py": "atari"}
 """The extra of this package that installs what a task needs, by the beginning of its entry point."""
 
 MODULES = {"mujoco": "mujoco", "box2d": "Box2D", "atari": "ale_py"}
 """The module that each of these extras installs."""
+
+SHAPING = ("frame_stack", "image_side", "max_episode_steps")
+"""The options of :func:`make_task`."""
+
+_LONGEST_EPISODE = 10_000
+"""The time limit of a task that has none: a policy that never ends an episode would be tested for ever."""
 
 _GREY_FRAMES = {"ALE": {"obs_type": "grayscale"}}
 """Arguments of the environments of a namespace: frames without colours, which can be stacked."""
@@ -91,12 +97,15 @@ def spaces_of_task(task: str, backend: str, **shaping: Any) -> tuple[gym.Space[A
     return env.observation_space, env.action_space
 
 
-def make_task(task: str, *, frame_stack: int = 1, image_side: int | None = None) -> gym.Env[Any, Any]:
+def make_task(
+    task: str, *, frame_stack: int = 1, image_side: int | None = None, max_episode_steps: int | None = None
+) -> gym.Env[Any, Any]:
     """Return a new environment of a task, with structured actions made flat and Tuples of observations made Dicts.
 
     :param task: the id, such as ``"Hopper-v5"`` or ``"module:id"``.
     :param frame_stack: how many of the last observations are one; of grey images they are the channels.
     :param image_side: images with longer sides are averaged down to it; None leaves them.
+    :param max_episode_steps: the time limit of an episode; None takes the task's own, or 10,000 where it has none.
     :raises ValueError: for an unknown task, one whose dependencies are missing, with what to install, and for
         observations that cannot be stacked.
     """
@@ -104,8 +113,11 @@ def make_task(task: str, *, frame_stack: int = 1, image_side: int | None = None)
     if image_side is not None:
         check_integer("image_side", image_side, LEAST_SIDE)
     spec = find_task(task)
+    limit = spec.max_episode_steps or _LONGEST_EPISODE
+    if max_episode_steps is not None:
+        limit = check_integer("max_episode_steps", max_episode_steps, 1)
     try:
-        env = _make(task, **_GREY_FRAMES.get(spec.namespace or "", {}))
+        env = _make(task, max_episode_steps=limit, **_GREY_FRAMES.get(spec.namespace or "", {}))
     except (ImportError, error.Error) as problem:
         extra = extra_of(spec)
         if extra is not None and isinstance(problem, ImportError | error.DependencyNotInstalled):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from trpo_ts.envs.tasks import SHAPING
 from trpo_ts.validation.argument_names import explained_parameters
 
 __all__ = ["Settings"]
@@ -34,6 +36,8 @@ class Settings:
     """Environment steps of each environment per update: an update gets num_envs * segment."""
     normalise_observations: bool = False
     """Shift and scale observations by their running mean and standard deviation; for vectors of numbers."""
+    max_episode_steps: int | None = None
+    """Time limit of an episode; None for the task's own, or 10,000 steps where it has none."""
     image_side: int | None = None
     """Images with longer sides are averaged down to this one; None leaves them. EnvPool prepares images itself."""
     frame_stack: int = 1
@@ -111,6 +115,20 @@ class Settings:
     def names(cls) -> tuple[str, ...]:
         """Return the names of the settings."""
         return tuple(field.name for field in fields(cls))
+
+    @property
+    def rollout(self) -> int:
+        """Environment steps of an update."""
+        return self.num_envs * self.segment
+
+    @property
+    def whole_steps(self) -> int:
+        """The steps, rounded up to whole updates."""
+        return math.ceil(self.steps / self.rollout) * self.rollout
+
+    def shaping(self) -> dict[str, Any]:
+        """Return the settings that :func:`trpo_ts.envs.tasks.make_task` takes."""
+        return {name: getattr(self, name) for name in SHAPING}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Settings:

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium import spaces
 
 from trpo_ts.envs.image_shapes import channel_axis
-from trpo_ts.envs.tasks import spaces_of_task
+from trpo_ts.envs.tasks import SHAPING, spaces_of_task
 from trpo_ts.presets.preset import Preset, load_preset, preset_names
 
 __all__ = ["choose_preset", "observation_kind", "preset_for"]
@@ -54,7 +54,7 @@ def choose_preset(task: str, name: str | None = None, *, backend: str = "gymnasi
     if name is None and named is not None:
         return named
     values = {} if name is None else load_preset(name).values_for(task)
-    shaping = {option: values[option] for option in ("frame_stack", "image_side") if option in values} | shaping
+    shaping = {option: values[option] for option in SHAPING if option in values} | shaping
     space, _ = spaces_of_task(task, backend, **shaping)
     own = preset_for(task, space)
     assert own is not None

@@ -18,7 +18,6 @@ from tianshou.trainer import OnPolicyTrainerParams
 from trpo_ts.collectors import RolloutCollector, as_vector_env
 from trpo_ts.envs.envpool_tasks import make_envpool
 from trpo_ts.envs.tasks import make_task, spaces_of_task
-from trpo_ts.presets import Settings
 from trpo_ts.presets.selection import observation_kind
 from trpo_ts.training.job_config import JobConfig, resolve
 from trpo_ts.training.learner import make_learner
@@ -97,7 +96,7 @@ def build_job(config: JobConfig) -> Job:
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     torch.manual_seed(config.seed)
-    observation_space, action_space = spaces_of_task(config.task, config.env_backend, **_shaping(settings))
+    observation_space, action_space = spaces_of_task(config.task, config.env_backend, **settings.shaping())
     if settings.normalise_observations and observation_kind(observation_space) != "vector":
         raise ValueError(
             f"normalise_observations must be False for observations that are no vectors of real numbers, got True for "
@@ -122,17 +121,15 @@ def build_job(config: JobConfig) -> Job:
     )
 
 
-def _shaping(settings: Settings) -> dict[str, Any]:
-    return {"frame_stack": settings.frame_stack, "image_side": settings.image_side}
-
-
 def _vector_env(config: JobConfig, seeds: Sequence[int]) -> BaseVectorEnv:
     """Return an environment for each seed, normalised where the settings say so."""
     envs: BaseVectorEnv
     if config.env_backend == "envpool":
-        envs = as_vector_env(make_envpool(config.task, len(seeds), seeds[0]))
+        envs = as_vector_env(
+            make_envpool(config.task, len(seeds), seeds[0], max_episode_steps=config.settings.max_episode_steps)
+        )
     else:
-        make_env = partial(make_task, config.task, **_shaping(config.settings))
+        make_env = partial(make_task, config.task, **config.settings.shaping())
         envs = DummyVectorEnv([make_env] * len(seeds))
         envs.seed(list(seeds))
     return VectorEnvNormObs(envs) if config.settings.normalise_observations else envs
@@ -157,8 +154,8 @@ def _params(
     test_collector: BaseCollector[CollectStats] | None,
 ) -> OnPolicyTrainerParams:
     settings = config.settings
-    rollout = settings.num_envs * settings.segment
-    updates = math.ceil(settings.steps / rollout)
+    rollout = settings.rollout
+    updates = settings.whole_steps // rollout
     updates_per_epoch = min(updates, math.ceil((settings.test_every or settings.steps) / rollout))
     return trainer_params(
         training_collector=training_collector,

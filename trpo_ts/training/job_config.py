@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from trpo_ts.envs.tasks import backend_of
+from trpo_ts.envs.tasks import SHAPING, backend_of
 from trpo_ts.presets import Settings, choose_preset
 from trpo_ts.training.components import critic_fit_of, preconditioner_of
 from trpo_ts.validation.parameter_values import check_bool, check_choice, check_integer
@@ -38,6 +38,8 @@ class JobConfig:
         check_choice("env_backend", self.env_backend, ("gymnasium", "envpool"))
         for name in ("steps", "test_episodes", "num_envs", "segment", "frame_stack", "memory_size", "repeat"):
             check_integer(name, getattr(self.settings, name), 1)
+        if self.settings.max_episode_steps is not None:
+            check_integer("max_episode_steps", self.settings.max_episode_steps, 1)
         check_integer("test_every", self.settings.test_every, 0)
         if self.settings.batch_size is not None:
             check_integer("batch_size", self.settings.batch_size, 1)
@@ -81,7 +83,7 @@ def resolve(
     :raises TypeError: for a name that is no setting.
     """
     backend = backend_of(task, env_backend)
-    shaping = {name: overrides[name] for name in ("frame_stack", "image_side") if name in overrides}
+    shaping = {name: overrides[name] for name in SHAPING if name in overrides}
     chosen = choose_preset(task, preset, backend=backend, **shaping)
     settings = chosen.settings(task, **{name: _text(name, value) for name, value in overrides.items()})
     return JobConfig(task=task, seed=seed, preset=chosen.name, env_backend=backend, settings=settings)
