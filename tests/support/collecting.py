@@ -188,5 +188,7 @@ def assert_equal(left: Any, right: Any, name: str = "") -> None:
                 assert_equal(one, other, name)
         else:
             assert left.tobytes() == right.tobytes(), (name, left, right)
+    elif isinstance(left, list):
+        np.testing.assert_array_equal(left, right, name)
     else:
         assert left == right or (left != left and right != right), (name, left, right)

@@ -10,6 +10,7 @@ import numpy as np
 from trpo_ts.collectors.foreign_vector_env import ForeignVectorEnv, Transition
 from trpo_ts.collectors.infos import ColumnInfos, Infos, concatenated_infos
 from trpo_ts.collectors.observation_rows import joined_observations, observations_of
+from trpo_ts.envs.envpool_tasks import quiet_spaces
 
 __all__ = ["EnvPoolVectorEnv"]
 
@@ -122,7 +123,10 @@ def _made_anew(pool: Any, seeds: list[int]) -> Any:
     """Return a pool like another, with an environment for each seed."""
     count = len(seeds)
     config = {**pool.config, "num_envs": count, "batch_size": count, "seed": seeds[0], "env_seed": seeds}
-    return type(pool)(type(pool.spec)(type(pool.spec).gen_config(**config)))
+    with quiet_spaces():
+        made = type(pool)(type(pool.spec)(type(pool.spec).gen_config(**config)))
+        _ = made.observation_space, made.action_space  # made at their first use, and then kept
+    return made
 
 
 def _infos(columns: dict[str, Any], first: int, count: int) -> Infos:

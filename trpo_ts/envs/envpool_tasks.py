@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 
-__all__ = ["check_envpool_task", "envpool_spaces", "has_envpool_task", "make_envpool"]
+__all__ = ["check_envpool_task", "envpool_spaces", "has_envpool_task", "make_envpool", "quiet_spaces"]
 
 
 def has_envpool_task(task: str) -> bool:
@@ -38,7 +38,7 @@ def envpool_spaces(task: str) -> tuple[gym.Space[Any], gym.Space[Any]]:
     """Return the observation and action space of a task of EnvPool."""
     import envpool
 
-    with _quiet():
+    with quiet_spaces():
         spec = envpool.make_spec(task)
         return spec.gymnasium_observation_space, spec.gymnasium_action_space
 
@@ -51,14 +51,15 @@ def make_envpool(task: str, count: int, seed: int, *, max_episode_steps: int | N
     import envpool
 
     limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
-    with _quiet():
+    with quiet_spaces():
         envs = envpool.make_gymnasium(task, num_envs=count, num_threads=1, seed=seed, **limit)
         _ = envs.observation_space, envs.action_space  # made at their first use, and then kept
         return envs
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_spaces() -> Iterator[None]:
+    """Keep gymnasium from warning of the bounds of EnvPool's spaces, which it rounds when they are first read."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*precision lowered")
         yield
