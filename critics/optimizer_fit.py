@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from trpo_ts.autodiff.rows import row_slices
 from trpo_ts.critics.fit import CriticTask, reported
 from trpo_ts.recurrent.sequences import sequence_starts
+from trpo_ts.validation.batch_statistics import named_batch_statistics, takes_batch_statistics
 from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["MinibatchFit", "OptimizerFit", "accumulate_gradient"]
@@ -101,14 +102,19 @@ def _fused(optimizer: torch.optim.Optimizer) -> Iterator[None]:
             group["fused"] = None
 
 
-def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], rows: Tensor | slice) -> float:
+def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], chosen: Tensor | slice) -> float:
     """Add the gradient of a minibatch's mean squared error to ``own``, part by part, and return the error."""
-    obs, targets = task.obs[rows], task.returns[rows]
+    obs, targets = task.obs[chosen], task.returns[chosen]
     count = len(targets)
     total = 0.0
-    for part in row_slices(count, task.micro_batch_size, sequence_starts(obs)):
-        share = (part.stop - part.start) / count
-        loss = F.mse_loss(task.critic(obs[part]).flatten(), targets[part])
+    # Statistics of parts would be others than those of the minibatch.
+    whole = task.micro_batch_size is not None and takes_batch_statistics(task.critic)
+    for part in row_slices(count, None if whole else task.micro_batch_size, sequence_starts(obs)):
+        rows = part.stop - part.start
+        share = rows / count
+        with named_batch_statistics("critic", task.critic, rows):
+            values = task.critic(obs[part]).flatten()
+        loss = F.mse_loss(values, targets[part])
         loss = loss if share == 1.0 else share * loss
         if loss.requires_grad and own:
             loss.backward(inputs=own)
