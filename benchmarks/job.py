@@ -20,7 +20,7 @@ import common
 import gymnasium as gym
 import torch
 from jobs.cases import CASES, GROWTH_ENVS, GROWTH_SIDES, GROWTH_STEPS, GROWTH_TASK, Case
-from jobs.documents import growth_figure, jobs_figure, tables
+from jobs.documents import growth_figure, jobs_figure, summary, tables
 from jobs.sides import side_of
 from jobs.simulators import simulator_seconds
 
@@ -76,6 +76,7 @@ def write_documents(data: dict[str, Any]) -> None:
     """Write the tables and the images."""
     for name, text in tables(data).items():
         common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", name, text)
+    common.write_between_markers(common.ROOT / "README.md", "job", summary(data))
     common.save_image(jobs_figure(data), "job.png")
     if "growth" in data:
         common.save_image(growth_figure(data["growth"]), "job_growth.png")

@@ -48,6 +48,15 @@ def tables(data: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def summary(data: dict[str, Any]) -> str:
+    """Return the sentence of the README."""
+    case = data["cases"]["HalfCheetah-v4 16x64"]
+    return (
+        f"A whole training of HalfCheetah in the same environments is {ratio(case, OURS, TIANSHOU):.1f} times as fast "
+        f"as with Tianshou's\nTRPO and collector, and {ratio(case, OURS, SB3):.1f} times as with SB3-contrib."
+    )
+
+
 def _rates(cases: dict[str, Any]) -> str:
     rows = []
     for side in EVERY:

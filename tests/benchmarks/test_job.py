@@ -8,13 +8,14 @@ import common
 import job
 import pytest
 from jobs.cases import EVERY, GYMNASIUM, IN_PROCESS, OURS, OURS_BUFFERED, SB3, TIANSHOU, Case
-from jobs.documents import growth_figure, jobs_figure, ratio, tables
+from jobs.documents import growth_figure, jobs_figure, ratio, summary, tables
 from repository import between_markers
 
 
 def test_the_tables_are_those_of_the_data():
     for name, text in tables(common.load("job")).items():
         assert between_markers("docs/benchmarks.md", name) == text
+    assert between_markers("README.md", "job") == summary(common.load("job"))
 
 
 def test_a_whole_training_is_as_much_faster_as_is_said():
