@@ -228,7 +228,7 @@ class NPG(ActorCriticWithState):
         with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
             policy_function = self._policy_function(rollout)  # theta, rows n -> pi_theta(.|s_n)
             problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
-            checked = _may_move_otherwise(self.policy)
+            to_check = _may_move_otherwise(self.policy)
             check_sampled(problem.behaviour[0], rollout.act[policy_function.micro_batches[0]])
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
@@ -238,7 +238,7 @@ class NPG(ActorCriticWithState):
                     step = self._policy_step(problem, point, direction)  # TRPO: alpha x, cut until KL <= delta, L rises
                     steps.append(step)
                     point = step.end
-                with acting_as_promised(policy_function, rollout.act, point.theta) if checked else nullcontext():
+                with acting_as_promised(policy_function, rollout.act, point.theta) if to_check else nullcontext():
                     policy_function.parameters.write(point.theta)
                     vf_losses += self._fit_critic(rollout, batch_size)  # V(s) towards R
         return self._training_stats(rollout, steps, vf_losses)

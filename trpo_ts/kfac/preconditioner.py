@@ -5,8 +5,8 @@ The approximation acts on them as
 
 .. math:: (\tilde F X)_l = \sum_m \Gamma_{lm} X_m \Omega_{ml},
 
-which takes no data, only small matrices. So :math:`(\tilde F + cI)^{-1}` is applied by a few inner iterations of
-conjugate gradient, which in turn are preconditioned by the inverses of the diagonal blocks. Martens and Grosse 2015
+which takes no data, only small matrices. So :math:`(\tilde F + \tilde c I)^{-1}` is applied by a few inner iterations
+of conjugate gradient, which in turn are preconditioned by the inverses of the diagonal blocks. Martens and Grosse 2015
 (arXiv:1503.05671) keep the diagonal blocks alone, or a tridiagonal of the inverse.
 """
 
@@ -30,12 +30,12 @@ would blow up the rounding in directions that the rows do not span.
 
 
 class KroneckerPreconditioner:
-    r"""Approximate products with :math:`(F + cI)^{-1}`, and products with the approximation that they rest on.
+    r"""Products with :math:`\tilde C = \tilde F + \tilde c I`, which approximates :math:`F + cI`, and with its inverse.
 
     :param factors: the factors of :math:`\tilde F`.
     :param slices: the slice of the parameter vector that each parameter takes, by name.
-    :param damping: :math:`c`.
-    :param inner_iterations: iterations of conjugate gradient on :math:`\tilde F + cI`, >= 1; one takes the diagonal
+    :param damping: :math:`\tilde c`, which is :math:`c` or more: see ``KFAC.relative_damping``.
+    :param inner_iterations: iterations of conjugate gradient on :math:`\tilde C`, >= 1; one takes the diagonal
         blocks alone.
     """
 
@@ -53,7 +53,7 @@ class KroneckerPreconditioner:
         self._residual, self._preconditioned, self._direction, self._product = (self._vector() for _ in range(4))
 
     def multiply(self, v: Tensor) -> Tensor:
-        r"""Return :math:`(\tilde F + cI) v`, shape ``(P,)``."""
+        r"""Return :math:`\tilde C v`, shape ``(P,)``."""
         torch.index_select(v, 0, self._order, out=self._direction.flat)
         self._multiply()
         return self._product.flat[self._back]
@@ -137,7 +137,7 @@ class _Block:
         self._halves = [group.input_factor.new_empty(shape) for shape in group.shapes]
 
     def multiply(self, matrices: Sequence[Tensor], products: Sequence[Tensor]) -> None:
-        """Write sum_m Gamma_lm X_m Omega_ml + c X_l of each layer l into ``products``."""
+        """Write sum_m Gamma_lm X_m Omega_ml + c~ X_l of each layer l into ``products``."""
         # First X_m Omega_m. of each layer m, (outputs of m, inputs of all layers).
         for matrix, omega, band in zip(matrices, self._omegas, self._horizontal_bands, strict=True):
             torch.mm(matrix, omega, out=band)

@@ -83,7 +83,7 @@ class KFAC:
 
     def fit(
         self,
-        network: RowFunction,
+        row_function: RowFunction,
         theta: Tensor,
         metric_of: Metric,
         *,
@@ -92,47 +92,51 @@ class KFAC:
     ) -> KroneckerPreconditioner | None:
         r"""Return the preconditioner for :math:`F + cI` at :math:`\theta`; None where there is nothing to factor.
 
-        :param network: the network over the rows of a rollout.
+        :param row_function: the network over the rows of a rollout.
         :param theta: the leaf ``(P,)``.
         :param metric_of: the Fisher metric of the network's output.
         :param damping: :math:`c`.
         :param forward_pass: one over all rows at :math:`\theta`, if there is one already.
         """
-        return self._preconditioner(self._factors(network, theta, metric_of, forward_pass), network, damping)
+        return self._preconditioner(self._factors(row_function, theta, metric_of, forward_pass), row_function, damping)
 
     def fit_gradients(
-        self, gradients: PerSampleGradients, network: RowFunction, *, damping: float
+        self, gradients: PerSampleGradients, row_function: RowFunction, *, damping: float
     ) -> KroneckerPreconditioner | None:
         """Return the same as :meth:`fit` for a network of one output, whose gradient for each row is known."""
         inputs = gradients.pairs[0].inputs
         rows = evenly_spaced(min(self.samples, len(inputs)), len(inputs), inputs.device)
         pairs = [layer.of_rows(rows) for layer in gradients.pairs]
         factors = factors_of_pairs(pairs, gradients.views, len(rows), coupled=self.coupled)
-        return self._preconditioner(factors, network, damping)
+        return self._preconditioner(factors, row_function, damping)
 
     def _preconditioner(
-        self, factors: KroneckerFactors | None, network: RowFunction, damping: float
+        self, factors: KroneckerFactors | None, row_function: RowFunction, damping: float
     ) -> KroneckerPreconditioner | None:
         if factors is None or not (factors.groups or factors.diagonal):
             return None
         if self.relative_damping > 0.0:
             damping = max(damping, self.relative_damping * factors.mean_curvature())
         return KroneckerPreconditioner(
-            factors, network.parameters.slices, damping=damping, inner_iterations=self.inner_iterations
+            factors, row_function.parameters.slices, damping=damping, inner_iterations=self.inner_iterations
         )
 
     def _factors(
-        self, network: RowFunction, theta: Tensor, metric_of: Metric, forward_pass: ForwardPass | None
+        self, row_function: RowFunction, theta: Tensor, metric_of: Metric, forward_pass: ForwardPass | None
     ) -> KroneckerFactors | None:
-        chosen, micro_batches = network.evenly_spaced(min(self.samples, network.count))
+        chosen, micro_batches = row_function.evenly_spaced(min(self.samples, row_function.count))
         if len(micro_batches) > 1:
             with suppress(FactorsDifferError, NoSecondDerivativeError):  # then one pass takes all chosen rows
-                return self._joined_factors(network, theta, metric_of, chosen, micro_batches)
+                return self._joined_factors(row_function, theta, metric_of, chosen, micro_batches)
         with torch.enable_grad():
-            if forward_pass is not None and self.shares_pass(network.count) and forward_pass.has_rows(network.count):
+            if (
+                forward_pass is not None
+                and self.shares_pass(row_function.count)
+                and forward_pass.has_rows(row_function.count)
+            ):
                 with suppress(FactorsDifferError):
                     return self._factors_of_pass(forward_pass, metric_of, chosen=chosen)
-            return self._factors_of_pass(network.forward_pass(theta, chosen, record_layers=True), metric_of)
+            return self._factors_of_pass(row_function.forward_pass(theta, chosen, record_layers=True), metric_of)
 
     def _factors_of_pass(
         self, forward_pass: ForwardPass, metric_of: Metric, *, chosen: Tensor | None = None, place: Place | None = None
@@ -144,7 +148,7 @@ class KFAC:
         return kronecker_factors(forward_pass, metric, coupled=self.coupled, chosen=chosen, place=place)
 
     def _joined_factors(
-        self, network: RowFunction, theta: Tensor, metric_of: Metric, chosen: Tensor, micro_batches: list[slice]
+        self, row_function: RowFunction, theta: Tensor, metric_of: Metric, chosen: Tensor, micro_batches: list[slice]
     ) -> KroneckerFactors | None:
         """Return the factors from a pass for each micro-batch of chosen rows: those of a single pass up to rounding.
 
@@ -153,7 +157,7 @@ class KFAC:
         found = []
         for rows in micro_batches:
             with torch.enable_grad():
-                forward_pass = network.forward_pass(theta, chosen[rows], record_layers=True)
+                forward_pass = row_function.forward_pass(theta, chosen[rows], record_layers=True)
                 if not forward_pass.has_rows(rows.stop - rows.start):
                     raise FactorsDifferError("a layer's pairs are not one for each row")
                 found.append(self._factors_of_pass(forward_pass, metric_of, place=Place(rows, len(chosen))))

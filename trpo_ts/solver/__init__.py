@@ -22,7 +22,7 @@ from trpo_ts.solver.line_search import Evaluation, backtracking_line_search
 from trpo_ts.solver.linear_operators import damped
 from trpo_ts.solver.outcomes import StepOutcome
 from trpo_ts.solver.problem import PolicyProblem
-from trpo_ts.solver.step_size import step_size
+from trpo_ts.solver.step_size import full_step_size
 from trpo_ts.solver.trust_region import PolicyStep, SolverSettings, natural_gradient, trust_region_step
 from trpo_ts.solver.update import trust_region_update
 
@@ -37,8 +37,8 @@ __all__ = [
     "backtracking_line_search",
     "conjugate_gradient",
     "damped",
+    "full_step_size",
     "natural_gradient",
-    "step_size",
     "trust_region_step",
     "trust_region_update",
 ]

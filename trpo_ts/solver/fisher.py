@@ -40,8 +40,8 @@ def fisher_operator(
     if metric is not None:
         return GaussNewton(metric, [theta], outputs_at=distribution_parameters_at(policy_function, rows)).of_vector
     with torch.no_grad():
-        behaviour = policy_function(theta, rows)
-    return kl_hessian_product(behaviour, distribution, theta)
+        here = policy_function(theta, rows)
+    return kl_hessian_product(here, distribution, theta)
 
 
 def fisher_operator_of_micro_batches(
@@ -79,16 +79,17 @@ def distribution_parameters_at(
     return outputs
 
 
-def kl_hessian_product(behaviour: Distribution, distribution: Distribution, theta: Tensor) -> LinearOperator:
-    r"""Return :math:`v \mapsto \nabla_\theta \left(\nabla_\theta \bar D_{KL}(\pi_{old} \| \pi_\theta)^\top v\right)`.
+def kl_hessian_product(here: Distribution, distribution: Distribution, theta: Tensor) -> LinearOperator:
+    r"""Return :math:`v \mapsto \nabla_\theta \left(\nabla_\theta \bar D_{KL}(\pi_h \| \pi_\theta)^\top v\right)`.
 
     For distributions without a closed form: two backward passes through the KL divergence's own graph.
 
-    :param behaviour: the action distributions at ``theta``, batch shape ``(N,)``, without a graph.
+    :param here: :math:`\pi_h`, the action distributions at this :math:`\theta`, which stay fixed; batch shape ``(N,)``,
+        without a graph.
     :param distribution: the same distributions with the graph from ``theta``.
     :param theta: the leaf ``(P,)``.
     """
-    kl = kl_divergence(behaviour, distribution).mean()
+    kl = kl_divergence(here, distribution).mean()
     if not kl.requires_grad:
         return torch.zeros_like
     (gradient,) = torch.autograd.grad(kl, theta, create_graph=True, allow_unused=True, materialize_grads=True)

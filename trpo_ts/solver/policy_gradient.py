@@ -17,7 +17,7 @@ __all__ = ["are_independent", "gradient_with_products", "policy_gradient"]
 def policy_gradient(objective: Tensor, theta: Tensor, *, keep_graph: bool = False) -> Tensor:
     r"""Return :math:`\nabla_\theta L`, shape ``(P,)``; zero where the objective does not depend on :math:`\theta`.
 
-    :param objective: :math:`L(\theta)`, a scalar with its graph.
+    :param objective: :math:`L(\theta)`, or :math:`N` times it, a scalar with its graph; the gradient is that of it.
     :param theta: the leaf ``(P,)``.
     :param keep_graph: whether the graph is needed again.
     """
@@ -41,8 +41,8 @@ def gradient_with_products(
     distribution's own parameters :math:`z`. A product with the Fisher matrix begins with the same :math:`J^\top u` as a
     function of :math:`u`, so it is built at this :math:`u` and gives the gradient too.
 
-    :param objective: :math:`L(\theta)`, computed from the metric's outputs and from nothing else that depends on
-        :math:`\theta`; see :attr:`FisherMetric.determine_density`.
+    :param objective: :math:`L(\theta)`, or :math:`N` times it, computed from the metric's outputs and from nothing else
+        that depends on :math:`\theta`; see :attr:`FisherMetric.determine_density`.
     :param metric: the action distribution's parameters :math:`z`, which :func:`are_independent`, and their Fisher
         matrix.
     :param theta: the leaf ``(P,)``.

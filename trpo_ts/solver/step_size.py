@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["step_size"]
+__all__ = ["full_step_size"]
 
 
-def step_size(max_kl: float, curvature: float) -> float:
+def full_step_size(max_kl: float, curvature: float) -> float:
     r"""Return :math:`\alpha = \sqrt{2\delta / x^\top (F + cI) x}`: there the KL's quadratic model is :math:`\delta`.
 
     The line search accepts a fraction of it: see :attr:`trpo_ts.solver.trust_region.PolicyStep.step_size`.

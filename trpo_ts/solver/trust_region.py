@@ -28,7 +28,7 @@ from trpo_ts.solver.line_search import backtracking_line_search
 from trpo_ts.solver.linear_operators import damped
 from trpo_ts.solver.outcomes import StepOutcome
 from trpo_ts.solver.problem import Linearisation, Point, PolicyProblem
-from trpo_ts.solver.step_size import step_size
+from trpo_ts.solver.step_size import full_step_size
 
 __all__ = [
     "NaturalGradient",
@@ -92,7 +92,11 @@ class PolicyStep:
 
     @property
     def step_size(self) -> float:
-        r"""The accepted factor on :math:`x`, ``fraction`` times ``full_step_size``; 0.0 when no step was taken."""
+        r"""The accepted step size, ``fraction`` times ``full_step_size``; 0.0 when no step was taken.
+
+        It is the factor on :math:`x` where a step starts at the behaviour policy; later ones also return part of the
+        way to it, see :func:`trust_region_step`.
+        """
         return self.fraction * self.full_step_size
 
     @property
@@ -163,7 +167,7 @@ def trust_region_step(
 ) -> PolicyStep:
     r"""Take one TRPO step (arXiv:1502.05477, appendix C).
 
-    The full step ends at :math:`\theta_{old} + \alpha x`, :math:`\alpha = \sqrt{2\delta / x^\top (F + cI) x}`, the
+    The full step leads to :math:`\theta_{old} + \alpha x`, :math:`\alpha = \sqrt{2\delta / x^\top (F + cI) x}`, the
     optimum of the linear model of the surrogate within the quadratic model of the trust region around the behaviour
     policy. From :math:`\theta_{old}` it is the paper's step; from a later point it is the next step of sequential
     quadratic programming on the same problem, so that repeated steps share one KL budget.
@@ -181,7 +185,7 @@ def trust_region_step(
     if direction.failure is not None:
         return PolicyStep(start, start, direction.failure, direction)
     x = direction.solution.x
-    alpha = step_size(max_kl, _undamped_curvature(direction) if full_budget else direction.solution.curvature)
+    alpha = full_step_size(max_kl, _undamped_curvature(direction) if full_budget else direction.solution.curvature)
     full_step = (problem.theta_old - start.theta) + alpha * x  # the first term is 0 in the first step
     search = backtracking_line_search(
         lambda fraction: problem.evaluate(start.theta + fraction * full_step),

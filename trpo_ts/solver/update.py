@@ -131,12 +131,12 @@ def _undone_on_error(module: nn.Module) -> Iterator[None]:
             raise
 
 
-def _check_policy(module: nn.Module, policy: RowFunction, act: Tensor) -> None:
+def _check_policy(module: nn.Module, policy_function: RowFunction, act: Tensor) -> None:
     with constant_requires_grad("module", module):
-        check_distribution(policy, act)
+        check_distribution(policy_function, act)
     if callers_autocast():
-        check_autocast(policy, act)
-    check_actions_possible(policy, act)
+        check_autocast(policy_function, act)
+    check_actions_possible(policy_function, act)
 
 
 def _solver(iterations: int, damping: float, tolerance: float, preconditioner: KFAC | None) -> SolverSettings:

@@ -16,22 +16,22 @@ _ROWS = 16
 """The rows of the check: acting and an update cut a rollout into batches of other rows, and of other sizes."""
 
 
-def check_rows_are_independent(policy: RowFunction, act: Tensor) -> None:
+def check_rows_are_independent(policy_function: RowFunction, act: Tensor) -> None:
     """Check that the policy gives rows in a batch the same probabilities as in another batch, up to rounding.
 
     A batch of one row is not tried: a network that is meant for several environments may not take it.
 
-    :param policy: maps parameters and rows to action distributions.
+    :param policy_function: maps parameters and rows to action distributions.
     :param act: the actions of all rows, shape ``(N, ...)``.
     :raises ValueError: when it does not, with the fix.
     """
-    theta = policy.parameters.read()
-    for rows in _spaced(policy):
+    theta = policy_function.parameters.read()
+    for rows in _spaced(policy_function):
         with torch.no_grad():
-            together = policy(theta, rows).log_prob(act[rows])
-            apart = torch.stack([_apart(policy, theta, act, parts) for parts in _cuts(rows, together)])
+            together = policy_function(theta, rows).log_prob(act[rows])
+            apart = torch.stack([_apart(policy_function, theta, act, parts) for parts in _cuts(rows, together)])
         together = together.expand_as(apart)
-        if differ(apart, together, policy, rows, act):
+        if differ(apart, together, policy_function, rows, act):
             worst = float((apart - together).abs().nan_to_num().max())
             raise ValueError(
                 "policy must give an observation the same distribution whatever other observations are in its batch, "
@@ -51,25 +51,25 @@ def _cuts(rows: Tensor, logp: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     yield rows[ordered[:half]].sort().values, rows[ordered[half:]].sort().values
 
 
-def _spaced(policy: RowFunction) -> list[Tensor]:
+def _spaced(policy_function: RowFunction) -> list[Tensor]:
     """Return evenly spaced rows, in passes of no more than one may hold, but two at least; of sequences no neighbours.
 
     A row that does not follow the one before starts from its recorded state, whatever else is in the batch.
     """
-    step = max(-(-policy.count // _ROWS), 1 if policy.starts is None else 2)
-    rows = torch.arange(0, policy.count, step, device=policy.parameters.device)
-    passes = rows.split(max(2, policy.micro_batch_size or _ROWS))
+    step = max(-(-policy_function.count // _ROWS), 1 if policy_function.starts is None else 2)
+    rows = torch.arange(0, policy_function.count, step, device=policy_function.parameters.device)
+    passes = rows.split(max(2, policy_function.micro_batch_size or _ROWS))
     return [part for part in passes if len(part) > 1]
 
 
-def _apart(policy: RowFunction, theta: Tensor, act: Tensor, parts: Sequence[Tensor]) -> Tensor:
+def _apart(policy_function: RowFunction, theta: Tensor, act: Tensor, parts: Sequence[Tensor]) -> Tensor:
     """Return the log-probabilities of rows in ascending order, each part of them in a batch of its own."""
-    logp = torch.cat([_in_batch_of(policy, theta, part, act) for part in parts])
+    logp = torch.cat([_in_batch_of(policy_function, theta, part, act) for part in parts])
     return logp[torch.cat(list(parts)).argsort()]
 
 
-def _in_batch_of(policy: RowFunction, theta: Tensor, rows: Tensor, act: Tensor) -> Tensor:
+def _in_batch_of(policy_function: RowFunction, theta: Tensor, rows: Tensor, act: Tensor) -> Tensor:
     """Return the log-probabilities of rows in a batch of these alone; a single one is put there twice."""
     batch = rows.repeat(2) if len(rows) == 1 else rows
-    logp: Tensor = policy(theta, batch).log_prob(act[batch])
+    logp: Tensor = policy_function(theta, batch).log_prob(act[batch])
     return logp[: len(rows)]
