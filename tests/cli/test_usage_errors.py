@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -31,6 +32,8 @@ WRONG = {
     "train --steps 1.5": "write --steps INT",
     "train --seed -1": "change --seed",
     "train --seed 4294967296": "<= 4294967295",
+    "train --seed 4294967295 --seeds 2": "<= 4294967295",
+    "train --seeds 1000000000": "--seeds must be at most 10000",
     "train --seeds 0": "--seeds must be an integer >= 1",
     "train --jobs 0 --seeds 2": "--jobs must be an integer >= 1",
     "train --jobs 2": "type --seeds 2 too",
@@ -163,3 +166,71 @@ def test_help_of_the_program_imports_neither_torch_nor_tianshou():
         "sys.exit(bool({'torch', 'tianshou', 'plotly'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def refused(words, capsys, *parts):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("trpo-ts: ")
+    for part in parts:
+        assert part in err
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    refused(["train", "--steps", "1", "--out", str(tmp_path / "file" / "sub")], capsys, "file")
+    refused(["train", "--steps", "1", "--out", str(tmp_path / ("x" * 300))], capsys, "name too long")
+    assert main(["train", "--steps", "1", "--out", str(tmp_path / "file" / "sub"), "--seeds", "2"]) == 2
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.fixture
+def finished(tmp_path, capsys):
+    assert main(["train", "--steps", "1", "--test-every", "0", "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "command", "part"),
+    [
+        ("config.json", '{"threads": "a"', "resume", "holds no configuration of a run"),
+        ("summary.json", "[]", "report", "summary.json"),
+        ("summary.json", "junk", "report", "holds no summary of a run"),
+    ],
+)
+def test_a_file_that_is_damaged_is_named(finished, name, text, command, part, capsys):
+    (finished / name).write_text(text)
+    if text == "[]":  # an empty list is an empty dictionary to Python
+        assert main([command, str(finished)]) == 0
+        return
+    refused([command, str(finished)], capsys, part)
+
+
+@pytest.mark.parametrize(("key", "value"), [("threads", "a"), ("threads", 0), ("task", 3), ("seed", "x")])
+def test_a_configuration_with_a_wrong_value_is_named(finished, key, value, capsys):
+    values = json.loads((finished / "config.json").read_text())
+    (finished / "config.json").write_text(json.dumps({**values, key: value}))
+    refused(["resume", str(finished)], capsys, "holds no configuration of a run", key)
+
+
+def test_checkpoints_that_are_none_are_named(finished, capsys):
+    for name in ("last.ckpt", "previous.ckpt"):
+        if (finished / name).exists():
+            (finished / name).write_bytes(b"junk")
+    assert main(["resume", str(finished), "--steps", "4096"]) == 2
+    err = capsys.readouterr().err
+    assert "no checkpoint in" in err
+    assert "Traceback" not in err
+
+
+def test_a_report_that_is_a_folder_is_named(finished, capsys):
+    (finished / "report.html").unlink()
+    (finished / "report.html").mkdir()
+    refused(["report", str(finished)], capsys, "report.html")
+
+
+def test_a_seed_of_evaluation_that_is_too_large_is_named(finished, capsys):
+    refused(["evaluate", str(finished), "--seed", "99999999999"], capsys, "<= 4294967295")

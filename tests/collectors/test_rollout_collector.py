@@ -360,3 +360,14 @@ def test_several_agents_that_take_turns() -> None:
     assert_as_tianshou(
         policy, lambda: DummyVectorEnv([lambda: PettingZooEnv(TicTacToe()) for _ in range(ENVS)]), buffer, COLLECTS
     )
+
+
+def test_a_compiled_actor_acts_and_is_updated() -> None:
+    def policy() -> Any:
+        made = policy_for("box", "box")()
+        made.actor = torch.compile(made.actor, backend="eager")
+        return made
+
+    ours = assert_same(policy, STEPS)
+    with torch.enable_grad():
+        ours.collector.policy.actor(np.zeros((2, 3), np.float32))[0][0].sum().backward()

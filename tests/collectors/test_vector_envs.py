@@ -273,3 +273,31 @@ def test_envpool_is_seeded_as_the_others_are() -> None:
         env.reset([0], seed=3)
     with pytest.raises(ValueError, match=r"got \['options'\]; give options to envpool.make_gymnasium"):
         env.reset(options={})
+
+
+def test_an_interrupted_double_buffered_collect_leaves_nothing_under_way() -> None:
+    env = as_vector_env(make_pool("CartPole-v1"), double_buffered=True)
+    policy = make_policy(env.observation_space[0], env.action_space[0])
+    collector = RolloutCollector(policy, env, VectorReplayBuffer(ENVS * 400, ENVS))
+    collector.reset()
+    acted, act = 0, policy.map_action
+
+    def interrupted(actions: Any) -> Any:
+        nonlocal acted
+        acted += 1
+        if acted == 6:
+            raise KeyboardInterrupt
+        return act(actions)
+
+    policy.map_action = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        collector.collect(n_step=60)
+    for _ in range(2):
+        assert collector.collect(n_step=30).n_collected_steps == 30
+        collector.reset()
+
+
+def test_wrappers_for_vectors_are_refused() -> None:
+    wrapped = gym.wrappers.vector.RecordEpisodeStatistics(sync(MODES[0]))
+    with pytest.raises(ValueError, match="got it within RecordEpisodeStatistics; wrap the single environments"):
+        as_vector_env(wrapped)

@@ -58,3 +58,14 @@ def test_tasks_that_only_envpool_has_are_run_by_it():
         resolve("Pong-v5", env_backend="gymnasium")
     with pytest.raises(ValueError, match="frame_stack must be 1 with EnvPool"):
         resolve("Pong-v5", frame_stack=4)
+
+
+@pytest.mark.parametrize("task", [None, 3, ["CartPole-v1"]])
+def test_a_task_that_is_no_name_is_refused(task):
+    with pytest.raises((TypeError, ValueError), match=r"task must be .*registered environment"):
+        resolve(task)
+
+
+def test_a_preset_that_is_no_name_is_refused():
+    with pytest.raises((TypeError, ValueError), match=r"preset must be"):
+        resolve("CartPole-v1", 3)

@@ -13,6 +13,7 @@ from trpo_ts.cli.compiled_functions import keep_compiled
 from trpo_ts.cli.run_files import RunFiles
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.training.job import build_job
+from trpo_ts.training.job_config import check_seed
 from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["evaluate"]
@@ -24,7 +25,7 @@ def evaluate(command: Evaluate) -> int:
     config = files.read()
     with refused_values():
         check_integer("--episodes", command.episodes, 1)
-        check_integer("--seed", command.seed, 0)
+        check_seed("--seed", command.seed)
     kind = command.checkpoint or ("best" if files.best.is_file() else "last")
     path = files.best if kind == "best" else files.last
     if not path.is_file():

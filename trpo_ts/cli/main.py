@@ -25,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"trpo-ts: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a folder that cannot be made, a file that is none, a full disk
+        print(f"trpo-ts: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("trpo-ts: stopped", file=sys.stderr)
         return INTERRUPTED

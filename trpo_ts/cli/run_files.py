@@ -14,6 +14,7 @@ from trpo_ts.checkpoints.run_lock import LOCK_NAME
 from trpo_ts.cli.usage import UsageError
 from trpo_ts.diagnostics import write_json
 from trpo_ts.training.job_config import JobConfig
+from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["RunConfig", "RunFiles"]
 
@@ -33,7 +34,7 @@ class RunConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
         """Return what :meth:`as_dict` wrote."""
         job = {name: value for name, value in values.items() if name != "threads"}
-        return cls(JobConfig.from_dict(job), values["threads"])
+        return cls(JobConfig.from_dict(job), check_integer("threads", values["threads"], 1))
 
 
 class RunFiles:
@@ -115,8 +116,10 @@ class RunFiles:
         """Return what ``summary.json`` holds; nothing where there is none, as while a run lasts."""
         if not self.summary.is_file():
             return {}
-        summary: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
-        return summary
+        try:
+            return dict(json.loads(self.summary.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{self.summary} holds no summary of a run: {error}; delete it") from error
 
     def write(self, config: RunConfig) -> None:
         """Make the folder, and write the configuration."""

@@ -12,6 +12,7 @@ from tianshou.data import CollectStats, EpochStats
 from trpo_ts.checkpoints import ResumableTrainer
 from trpo_ts.cli.metrics_recorder import MetricsRecorder
 from trpo_ts.cli.stop_signals import StopSignals
+from trpo_ts.cli.usage import UsageError
 from trpo_ts.training import Job
 
 __all__ = ["RunTrainer", "StoppedError"]
@@ -55,7 +56,10 @@ class RunTrainer(ResumableTrainer):
 
     def reset(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> None:
         """Begin or resume, and plan the epochs that are left."""
-        super().reset(reset_collectors, reset_collector_buffers)
+        try:
+            super().reset(reset_collectors, reset_collector_buffers)
+        except ValueError as error:
+            raise UsageError(" ".join(str(error).split())) from error
         self.saved_steps = self._env_step
         self._on_start(self._env_step, self._said)
         steps_left = self._all_steps - self._epoch_start()

@@ -23,6 +23,7 @@ from trpo_ts.training.job import build_job
 
 __all__ = ["train_seeds"]
 
+_MOST_SEEDS = 10_000
 _RETURNS = ("final_return_mean", "best_test_return", "last_test_return")
 
 
@@ -37,9 +38,13 @@ def train_seeds(config: RunConfig, folder: Path, count: int, jobs: int, run: Cal
     :return: the first exit code that is not 0, or 0.
     """
     first = config.job.seed
-    runs = {
-        n: (replace(config, job=replace(config.job, seed=n)), folder / f"seed_{n}") for n in range(first, first + count)
-    }
+    if count > _MOST_SEEDS:
+        raise UsageError(f"--seeds must be at most {_MOST_SEEDS}, got {count}")
+    with refused_values():
+        runs = {
+            n: (replace(config, job=replace(config.job, seed=n)), folder / f"seed_{n}")
+            for n in range(first, first + count)
+        }
     for own, path in runs.values():
         RunFiles(path).check_free_or_same(own)
     with refused_values():
@@ -78,7 +83,7 @@ def _child(run: Callable[..., int], config: RunConfig, folder: Path, parent: int
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent passes it on
     try:
         code = run(config, folder, prefix=f"[seed {config.job.seed}] ", parent=parent)
-    except UsageError as error:
+    except (UsageError, OSError) as error:
         print(f"trpo-ts: {error}", file=sys.stderr)
         code = 2
     sys.exit(code)

@@ -83,7 +83,9 @@ class _ByActor:
         self._known = takes_tensors(policy.actor)
         # Autocast knows no operations that write their results into given memory.
         self._line = None if torch.is_autocast_enabled("cpu") else straight_line(policy.actor)
-        self._mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode if self._known else torch.no_grad
+        # torch.compile compiles for one of the modes, and updates are in the other.
+        fast = self._known and original(policy.actor) is policy.actor
+        self._mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode if fast else torch.no_grad
         by_mode = policy.deterministic_eval and not policy.is_within_training_step
         self._sampler = sampler_of(policy.dist_fn, by_mode=by_mode)
 

@@ -70,6 +70,11 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
             pool.send(actions[rows], local)
         self._under_way.append([(pool, first) for pool, first, _, _ in parts])
 
+    def abandon(self) -> None:
+        """See :class:`trpo_ts.collectors.simulators.Simulator`."""
+        while self._under_way:
+            self.receive()
+
     def receive(self) -> Transition:
         """Wait for the environments that were sent first."""
         parts = [(pool.recv(reset=False, return_info=True), first) for pool, first in self._under_way.popleft()]

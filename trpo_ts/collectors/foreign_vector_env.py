@@ -87,6 +87,9 @@ class ForeignVectorEnv(BaseVectorEnv):
     def receive(self) -> Transition:
         """See :class:`trpo_ts.collectors.simulators.Simulator`."""
 
+    def abandon(self) -> None:
+        """See :class:`trpo_ts.collectors.simulators.Simulator`."""
+
     def seed(self, seed: int | list[int] | None = None) -> list[Any]:
         """Seed the environments, as far as resetting them with a seed does."""
         self.venv.reset(seed=seed)

@@ -25,13 +25,20 @@ class GymnasiumVectorEnv(ForeignVectorEnv):
     It steps all of its environments together: those that a caller leaves out, as the collector does towards the end of
     ``n_episode``, repeat the action of another, and nothing of them is returned.
 
-    :param venv: a ``SyncVectorEnv`` or an ``AsyncVectorEnv``, wrapped or not.
-    :raises ValueError: for another vector, which may not be able to reset some of its environments only.
+    :param venv: a ``SyncVectorEnv`` or an ``AsyncVectorEnv``.
+    :raises ValueError: for another vector, which may not be able to reset some of its environments only, and for one
+        within a wrapper for vectors: most of these count on gymnasium's own resets.
     """
 
     def __init__(self, venv: VectorEnv[Any, Any, Any]) -> None:
         super().__init__(venv)
         innermost = venv.unwrapped
+        if innermost is not venv:
+            raise ValueError(
+                f"env must be a SyncVectorEnv or AsyncVectorEnv itself, got it within {type(venv).__name__}; wrap the "
+                "single environments, or take tianshou.env.VectorEnvNormObs or trpo_ts.collectors.VectorEnvNormReward "
+                "around as_vector_env(...)"
+            )
         if not isinstance(innermost, SyncVectorEnv | AsyncVectorEnv):
             raise ValueError(
                 "env must be a gymnasium.vector.SyncVectorEnv or AsyncVectorEnv, which can reset one environment and "

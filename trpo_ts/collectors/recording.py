@@ -38,10 +38,7 @@ class Recording:
     """
 
     buffer: ReplayBuffer
-    _steps: list[tuple[Any, ...]] = field(default_factory=list)
-    _infos: list[Infos] = field(default_factory=list)
-    _policies: list[Batch] = field(default_factory=list)
-    _envs: list[np.ndarray] = field(default_factory=list)
+    _steps: list[tuple[np.ndarray, Infos, Batch | None, tuple[Any, ...]]] = field(default_factory=list)
     _bytes: int = 0
 
     def add(self, envs: np.ndarray, infos: Infos, policy: Batch | None, step: tuple[Any, ...]) -> None:
@@ -52,41 +49,37 @@ class Recording:
         :param policy: what the policy wants to be kept, such as its hidden state; None for nothing.
         :param step: the columns of :data:`COLUMNS`, each of ``R`` rows.
         """
-        self._envs.append(envs)
-        self._infos.append(infos)
-        if policy is not None:
-            self._policies.append(policy)
-        self._steps.append(step)
         self._bytes += size_of(step[0])
+        self._steps.append((envs, infos, policy, step))  # at once: an interrupt finds whole steps
 
     @property
     def is_large(self) -> bool:
         """Whether so much is kept that it should be written."""
-        return self._bytes > _MOST_BYTES or len(self._envs) >= _MOST_STEPS
+        return self._bytes > _MOST_BYTES or len(self._steps) >= _MOST_STEPS
 
     def write(self, episodes: RunningEpisodes) -> None:
         """Write all steps into the buffer, which then is as if Tianshou had added them one by one.
 
         :param episodes: the episodes that run in the environments now.
         """
-        if not self._envs:
+        if not self._steps:
             return
-        envs = np.concatenate(self._envs)
+        envs_of_steps, infos, policies, steps = zip(*self._steps, strict=True)
+        envs = np.concatenate(envs_of_steps)
         columns = {
-            name: joined_observations(column)
-            for name, column in zip(COLUMNS, zip(*self._steps, strict=True), strict=True)
+            name: joined_observations(column) for name, column in zip(COLUMNS, zip(*steps, strict=True), strict=True)
         }
         batch = Batch()
-        batch.__dict__.update(columns, info=joined_infos(self._infos))
-        batch.__dict__["policy"] = Batch.cat(self._policies) if self._policies else Batch()
+        batch.__dict__.update(columns, info=joined_infos(infos))
+        kept_by_policy = [policy for policy in policies if policy is not None]
+        batch.__dict__["policy"] = Batch.cat(kept_by_policy) if kept_by_policy else Batch()
         if not self.buffer._save_obs_next:
             batch.pop("obs_next", None)
-        kept, indices = self._places(envs, columns["done"], episodes)
-        _set_rows(self.buffer, indices[kept], batch if kept.all() else batch[kept])
-        self._steps, self._infos, self._policies, self._envs, self._bytes = [], [], [], [], 0
+        self._place(envs, columns["done"], batch, episodes)
+        self._steps, self._bytes = [], 0
 
-    def _places(self, envs: np.ndarray, done: np.ndarray, episodes: RunningEpisodes) -> tuple[np.ndarray, np.ndarray]:
-        """Return which rows to keep and where each goes, and move the buffer's positions past them."""
+    def _place(self, envs: np.ndarray, done: np.ndarray, batch: Batch, episodes: RunningEpisodes) -> None:
+        """Write rows to where each belongs, and move the buffer's positions past them."""
         parts, offsets = parts_of(self.buffer), self.buffer.subbuffer_edges
         order, counts = np.argsort(envs, kind="stable"), np.bincount(envs, minlength=len(parts))
         firsts = np.cumsum(counts) - counts
@@ -98,6 +91,7 @@ class Recording:
         places, kept = np.empty_like(index), np.empty(len(index), dtype=bool)
         places[order] = offsets[of_row] + index
         kept[order] = number >= (counts - size)[of_row]  # a longer sequence overwrites its own beginning
+        _set_rows(self.buffer, places[kept], batch if kept.all() else batch[kept])
         ends, done = firsts + counts, done[order]
         for env in np.flatnonzero(counts).tolist():
             part, rows = parts[env], slice(firsts[env], ends[env])
@@ -106,7 +100,6 @@ class Recording:
             if isinstance(self.buffer, ReplayBufferManager):
                 self.buffer.last_index[env] = offsets[env] + index[rows][-1]
                 self.buffer._lengths[env] = len(part)
-        return kept, places
 
 
 def parts_of(buffer: ReplayBuffer) -> list[ReplayBuffer]:

@@ -99,7 +99,7 @@ class RolloutCollector(Collector[TCollectStats], Generic[TCollectStats]):
                 else:
                     loop.collect_episodes(n_episode or 0)
         finally:
-            loop.write()  # what was collected before an error is in the buffer, as with Tianshou's loop
+            loop.end()
         stats = cast(TCollectStats, loop.stats())
         self.collect_step += stats.n_collected_steps
         self.collect_episode += stats.n_collected_episodes
@@ -205,8 +205,14 @@ class _Loop:
             if ended.size:
                 _leave_surplus(group, ended, count - len(self._finished.lengths))
 
-    def write(self) -> None:
-        """Write what is not in the buffer yet."""
+    def end(self) -> None:
+        """Write what is not in the buffer yet; after an error, what was collected before, as Tianshou's loop does."""
+        try:
+            self._simulator.abandon()
+        finally:
+            self._write()
+
+    def _write(self) -> None:
         if self._running is not None:
             self._recording.write(self._running)
 
@@ -247,7 +253,7 @@ class _Loop:
         if ended.size:
             self._begin_episodes(group, ended)
         if self._recording.is_large:
-            self.write()
+            self._write()
         return ended
 
     def _begin_episodes(self, group: _Group, ended: np.ndarray) -> None:

@@ -50,6 +50,9 @@ class Simulator(Protocol):
     def receive(self) -> Transition:
         """Return what happened in the environments that were given actions first, of those not received yet."""
 
+    def abandon(self) -> None:
+        """Wait for what is under way and forget it, after an interruption."""
+
 
 def simulator_of(env: Any) -> Simulator:
     """Return the fastest way to step a vector environment.
@@ -83,6 +86,9 @@ class _AtOnce:
 
     def receive(self) -> Transition:
         return self._step(*self._sent)
+
+    def abandon(self) -> None:
+        """Nothing is under way."""
 
     @abstractmethod
     def _step(self, actions: np.ndarray, ids: np.ndarray | None) -> Transition:
@@ -155,6 +161,9 @@ class _NormalisedObservations:
     def send(self, actions: np.ndarray, ids: np.ndarray | None) -> None:
         self._inner.send(actions, ids)
 
+    def abandon(self) -> None:
+        self._inner.abandon()
+
     def receive(self) -> Transition:
         obs, rewards, terminated, truncated, infos = self._inner.receive()
         return self._normalised(obs), rewards, terminated, truncated, infos
@@ -187,6 +196,10 @@ class _NormalisedRewards:
     def send(self, actions: np.ndarray, ids: np.ndarray | None) -> None:
         self._inner.send(actions, ids)
         self._under_way.append(ids)
+
+    def abandon(self) -> None:
+        self._under_way.clear()
+        self._inner.abandon()
 
     def receive(self) -> Transition:
         obs, rewards, terminated, truncated, infos = self._inner.receive()

@@ -9,9 +9,9 @@ from typing import Any
 from trpo_ts.envs.tasks import SHAPING, backend_of
 from trpo_ts.presets import Settings, choose_preset
 from trpo_ts.training.components import critic_fit_of, preconditioner_of
-from trpo_ts.validation.parameter_values import check_bool, check_choice, check_integer
+from trpo_ts.validation.parameter_values import check_bool, check_choice, check_instance, check_integer
 
-__all__ = ["JobConfig", "resolve"]
+__all__ = ["JobConfig", "check_seed", "resolve"]
 
 _LARGEST_SEED = 2**32 - 1
 """The largest that NumPy's global generator takes."""
@@ -33,8 +33,9 @@ class JobConfig:
     settings: Settings
 
     def __post_init__(self) -> None:
-        if check_integer("seed", self.seed, 0) > _LARGEST_SEED:
-            raise ValueError(f"seed must be an integer <= {_LARGEST_SEED}, got {self.seed}")
+        for name in ("task", "preset"):
+            check_instance(name, getattr(self, name), str, "such as 'CartPole-v1'" if name == "task" else "its name")
+        check_seed("seed", self.seed)
         check_choice("env_backend", self.env_backend, ("gymnasium", "envpool"))
         for name in ("steps", "test_episodes", "num_envs", "segment", "frame_stack", "memory_size", "repeat"):
             check_integer(name, getattr(self.settings, name), 1)
@@ -82,11 +83,23 @@ def resolve(
         out of range.
     :raises TypeError: for a name that is no setting.
     """
+    check_instance("task", task, str, "the id of a registered environment, such as 'CartPole-v1'")
+    if preset is not None:
+        check_instance("preset", preset, str, "the name of a preset, or None for the task's")
     backend = backend_of(task, env_backend)
     shaping = {name: overrides[name] for name in SHAPING if name in overrides}
     chosen = choose_preset(task, preset, backend=backend, **shaping)
     settings = chosen.settings(task, **{name: _text(name, value) for name, value in overrides.items()})
     return JobConfig(task=task, seed=seed, preset=chosen.name, env_backend=backend, settings=settings)
+
+
+def check_seed(name: str, value: int) -> None:
+    """Check that a number can seed all random generators.
+
+    :raises ValueError: otherwise.
+    """
+    if check_integer(name, value, 0) > _LARGEST_SEED:
+        raise ValueError(f"{name} must be an integer <= {_LARGEST_SEED}, got {value}")
 
 
 def _text(name: str, value: Any) -> Any:
