@@ -41,9 +41,10 @@ class GaussNewtonFit:
     .. math:: \frac{1}{N}\sum_n \frac{(j_n^\top \Delta\phi)^2}{2\sigma^2} \le \epsilon, \qquad
               \sigma^2 = \frac{1}{N}\sum_n (V_\phi(s_n) - R_n)^2,
 
-    with :math:`j_n = \nabla_\phi V_\phi(s_n)`, and is halved until the error falls. It needs no learning rate. Where
-    returns are in the thousands, use ``return_scaling`` with it: damping is absolute, and barely acts on the layers
-    below very large output weights. The optimiser of the algorithm is not used.
+    with :math:`j_n = \nabla_\phi V_\phi(s_n)` and targets :math:`R_n` in the critic's unit, and is halved until the
+    error falls. It needs no learning rate. Where returns are in the thousands, use ``return_scaling`` with it: damping
+    is absolute, and barely acts on the layers below very large output weights. The optimiser of the algorithm is not
+    used.
 
     :param steps: Gauss-Newton steps per fit, >= 1.
     :param cg_iters: products with :math:`G` per step, >= 1. With K-FAC two are enough: more fit the rollout better and
@@ -196,7 +197,7 @@ class _ValueProblem:
     def _micro_batch(self, leaf: Tensor, rows: slice) -> _MicroBatch:
         forward_pass = self.value_function.forward_pass(leaf, rows)
         with torch.enable_grad():
-            values = forward_pass.output.flatten()
+            values = forward_pass.value.flatten()
             residual = values.detach() - self._returns[rows]
             count = len(residual)
             gradients = per_sample_gradients(values, forward_pass)

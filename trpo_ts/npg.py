@@ -17,7 +17,6 @@ from tianshou.utils.net.continuous import ContinuousCritic
 from tianshou.utils.net.discrete import DiscreteCritic
 from torch import Tensor, nn
 
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.advantages import generalised_advantages, normalised
 from trpo_ts.autodiff.module_tree import buffers_of, modules_of, parameters_of
 from trpo_ts.autodiff.row_function import RowFunction
@@ -26,6 +25,7 @@ from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.optimizer_state import follow_parameters
+from trpo_ts.policy_map import PolicyMap
 from trpo_ts.recurrent.replay import policy_sequences
 from trpo_ts.returns import explained_variance, lambda_returns, return_unit, statistics_including
 from trpo_ts.rollout import Rollout, Transitions
@@ -253,7 +253,7 @@ class NPG(ActorCriticWithState):
     def _policy_function(self, rollout: Transitions) -> RowFunction:
         kfac = self.preconditioner
         return RowFunction(
-            ActionDistribution(self.policy, draws=self._check_policy.draws),
+            PolicyMap(self.policy, draws=self._check_policy.draws),
             rollout.policy_inputs,
             len(rollout),
             starts=rollout.starts,

@@ -67,7 +67,7 @@ class Transitions:
         return replace(self, sequences=sequences)
 
     def policy_inputs(self, rows: Rows) -> tuple[Any, Batch, Sequences | None]:
-        """Return the arguments of :class:`trpo_ts.action_distribution.ActionDistribution` for some rows."""
+        """Return the arguments of :class:`trpo_ts.policy_map.PolicyMap` for some rows."""
         sequences = None if self.sequences is None else self.sequences[rows]
         info = self.info if len(self.info.get_keys()) == 0 else rows_of(self.info, rows)
         return self.policy_obs[rows], info, sequences

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from trpo_ts import KFAC, TRPO
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.distributions import fisher_metric
+from trpo_ts.policy_map import PolicyMap
 from trpo_ts.rollout import Rollout
 from trpo_ts.runtime import evaluation_mode, update_context
 from trpo_ts.solver import conjugate_gradient, damped
@@ -69,7 +69,7 @@ class Judge:
 
     def step_optimality(self, policy: nn.Module) -> float:
         """Return the optimality of the direction in which the policy has moved from the start."""
-        return self.optimality(FlatParameters(ActionDistribution(policy)).read() - self._theta)
+        return self.optimality(FlatParameters(PolicyMap(policy)).read() - self._theta)
 
     def critic_errors(self, critic: nn.Module) -> list[float]:
         """Return the critic's mean squared errors: on the rollout, and on the held-out one if there is one."""

@@ -150,7 +150,7 @@ def found(network: nn.Module, x: Tensor):
     parameters = FlatParameters(network)
     theta = parameters.read().requires_grad_(True)
     forward_pass = parameters.forward_pass(theta, x)
-    outputs = forward_pass.output.flatten()
+    outputs = forward_pass.value.flatten()
     return per_sample_gradients(outputs, forward_pass), outputs, theta
 
 

@@ -40,7 +40,7 @@ def test_a_forward_pass_has_its_graph_and_records_layers_where_it_is_told_to(rec
         forward_pass = function.forward_pass(theta, slice(0, 10))
         other = function.forward_pass(theta, slice(0, 10), record_layers=not record)
     assert (len(forward_pass.layer_calls), len(other.layer_calls)) == ((2, 0) if record else (0, 2))
-    (gradient,) = torch.autograd.grad(forward_pass.output.sum(), theta)
+    (gradient,) = torch.autograd.grad(forward_pass.value.sum(), theta)
     assert float(gradient.norm()) > 0.0
 
 

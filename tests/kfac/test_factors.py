@@ -11,19 +11,19 @@ from tianshou.data import Batch
 from torch import Tensor, nn
 
 from trpo_ts import KFAC
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.autodiff.fused_chains import fused_chains
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.distributions.fisher_metric import FisherMetric
 from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
+from trpo_ts.policy_map import PolicyMap
 
 
 def test_free_standard_deviation_has_its_exact_diagonal():
     torch.manual_seed(2)
     policy = make_actor_policy(hidden=(5,), dtype=torch.float64)
-    _, _, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(10), Batch())
+    _, _, forward_pass, metric = evaluated(PolicyMap(policy), obs_of(10), Batch())
     (diagonal,) = kronecker_factors(forward_pass, metric).diagonal.values()
     torch.testing.assert_close(diagonal, torch.full((2,), 2.0, dtype=torch.float64))
 
@@ -45,7 +45,7 @@ def test_convolutions_are_matrices_over_patches():
 def test_global_generator_is_left_alone():
     torch.manual_seed(13)
     policy = make_actor_policy(actor=Actor(Mlp((OBS_DIM, 4, 2)), -0.5))
-    _, _, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(10).float(), Batch())
+    _, _, forward_pass, metric = evaluated(PolicyMap(policy), obs_of(10).float(), Batch())
     state = torch.get_rng_state()
     kronecker_factors(forward_pass, metric)
     assert torch.equal(state, torch.get_rng_state())
@@ -176,7 +176,7 @@ def test_the_model_has_the_mean_of_a_diagonal_that_it_cannot_probe():
     parameters = FlatParameters(network)
     theta = parameters.read().requires_grad_(True)
     forward_pass = parameters.forward_pass(theta, x)
-    factors = kronecker_factors(forward_pass, FisherMetric((forward_pass.output,), tuple, tuple))
+    factors = kronecker_factors(forward_pass, FisherMetric((forward_pass.value,), tuple, tuple))
     (diagonal,) = factors.diagonal.values()
     # The derivative in the scale is w cos(a s) a, with a the first layer's output.
     first = network.first(x)

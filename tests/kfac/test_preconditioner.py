@@ -10,8 +10,8 @@ from rollouts import OBS_DIM, Mlp, make_actor_policy
 from tianshou.data import Batch
 from torch import Tensor, nn
 
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.kfac.factors import kronecker_factors
+from trpo_ts.policy_map import PolicyMap
 from trpo_ts.solver.conjugate_gradient import SolveStatus, conjugate_gradient
 from trpo_ts.solver.linear_operators import damped
 
@@ -58,7 +58,7 @@ def test_blocks_are_products_of_the_second_moments():
 def test_model_is_symmetric_and_positive_semi_definite_and_close_to_the_fisher_matrix(discrete):
     torch.manual_seed(1)
     policy = make_actor_policy(discrete, hidden=(5,), dtype=torch.float64)
-    parameters, theta, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(4000), Batch())
+    parameters, theta, forward_pass, metric = evaluated(PolicyMap(policy), obs_of(4000), Batch())
     matrix = dense(preconditioner_of(parameters, forward_pass, metric, 0.0).multiply, theta.numel())
     torch.testing.assert_close(matrix, matrix.T)
     assert torch.linalg.eigvalsh(matrix)[0] > -1e-10
@@ -69,7 +69,7 @@ def test_model_is_symmetric_and_positive_semi_definite_and_close_to_the_fisher_m
 def test_solve_inverts_the_model_when_iterated_long_enough():
     torch.manual_seed(3)
     policy = make_actor_policy(hidden=(5,), dtype=torch.float64)
-    parameters, theta, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(200), Batch())
+    parameters, theta, forward_pass, metric = evaluated(PolicyMap(policy), obs_of(200), Batch())
     preconditioner = preconditioner_of(parameters, forward_pass, metric, 0.1, inner_iterations=300)
     r = torch.randn(theta.numel(), dtype=torch.float64)
     torch.testing.assert_close(preconditioner.multiply(preconditioner.solve(r)), r, rtol=1e-6, atol=1e-8)
@@ -80,7 +80,7 @@ def test_solve_inverts_the_model_when_iterated_long_enough():
 def test_preconditioned_solve_finds_the_dense_solution_in_fewer_products(inner_iterations, damping):
     torch.manual_seed(4)
     policy = make_actor_policy(hidden=(16, 16), dtype=torch.float64)
-    parameters, theta, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(500), Batch())
+    parameters, theta, forward_pass, metric = evaluated(PolicyMap(policy), obs_of(500), Batch())
     operator = damped(gauss_newton_product(metric, theta), damping)
     b = torch.randn(theta.numel(), dtype=torch.float64)
     expected = torch.linalg.solve(dense(operator, theta.numel()), b)
@@ -105,7 +105,7 @@ def test_preconditioned_solve_finds_the_dense_solution_in_fewer_products(inner_i
 def test_last_step_without_a_product_is_worth_almost_a_product():
     torch.manual_seed(5)
     policy = make_actor_policy(hidden=(32, 32), dtype=torch.float64)
-    parameters, theta, forward_pass, metric = evaluated(ActionDistribution(policy), obs_of(500), Batch())
+    parameters, theta, forward_pass, metric = evaluated(PolicyMap(policy), obs_of(500), Batch())
     operator = damped(gauss_newton_product(metric, theta), 0.1)
     preconditioner = preconditioner_of(parameters, forward_pass, metric, 0.1)
     b = torch.randn(theta.numel(), dtype=torch.float64)

@@ -146,7 +146,7 @@ def factors_of(network: nn.Module, obs: Tensor) -> KroneckerFactors:
     forward_pass = function.forward_pass(
         function.parameters.read().requires_grad_(True), slice(0, len(obs)), record_layers=True
     )
-    return kronecker_factors(forward_pass, identity_metric(forward_pass.output))
+    return kronecker_factors(forward_pass, identity_metric(forward_pass.value))
 
 
 def test_factors_of_other_layers_are_not_joined():

@@ -12,10 +12,10 @@ from rollouts import make_actor_policy
 from tianshou.data import Batch
 
 from trpo_ts import KFAC
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
+from trpo_ts.policy_map import PolicyMap
 from trpo_ts.solver.conjugate_gradient import conjugate_gradient
 from trpo_ts.solver.linear_operators import damped
 
@@ -40,7 +40,7 @@ def test_bad_damping_is_refused(damping):
 def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_system(relative, coupled):
     torch.manual_seed(3)
     policy = make_actor_policy(hidden=(5, 4), dtype=torch.float64)
-    network, obs = ActionDistribution(policy), obs_of(50)
+    network, obs = PolicyMap(policy), obs_of(50)
     parameters, theta, forward_pass, metric = evaluated(network, obs, Batch())
     factors, slices = kronecker_factors(forward_pass, metric, coupled=coupled), parameters.slices
     undamped = KroneckerPreconditioner(factors, slices, damping=0.0, inner_iterations=1)
@@ -62,7 +62,7 @@ def test_the_model_is_damped_relative_to_its_mean_diagonal_at_least_as_the_syste
 def test_a_model_that_is_damped_more_leads_to_the_same_solution_by_way_of_directions_of_more_curvature():
     torch.manual_seed(4)
     policy = make_actor_policy(hidden=(8, 8), dtype=torch.float64)
-    network, obs = ActionDistribution(policy), obs_of(300)
+    network, obs = PolicyMap(policy), obs_of(300)
     _, theta, forward_pass, metric = evaluated(network, obs, Batch())
     function = row_function(network, obs, Batch())
     operator, b = damped(gauss_newton_product(metric, theta), 0.01), torch.randn(theta.numel(), dtype=torch.float64)

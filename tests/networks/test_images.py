@@ -9,7 +9,6 @@ from gymnasium import spaces
 from tianshou.data import Batch
 from torch import nn
 
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.envs.image_shapes import channel_axis
@@ -17,6 +16,7 @@ from trpo_ts.kfac.factors import kronecker_factors
 from trpo_ts.networks import make_trunk
 from trpo_ts.networks.encoders import make_encoder
 from trpo_ts.policies import make_policy
+from trpo_ts.policy_map import PolicyMap
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_an_image_policy_is_modelled_layer_by_layer():
     space = spaces.Box(0, 255, (12, 12, 1), dtype=np.uint8)
     policy = make_policy(space, spaces.Box(-1, 1, (2,)))
     images = torch.as_tensor(np.random.default_rng(0).integers(0, 256, (5, *space.shape), dtype=np.uint8))
-    parameters = FlatParameters(ActionDistribution(policy))
+    parameters = FlatParameters(PolicyMap(policy))
     forward_pass = parameters.forward_pass(parameters.read().requires_grad_(True), images, Batch())
-    factors = kronecker_factors(forward_pass, fisher_metric(forward_pass.output))
+    factors = kronecker_factors(forward_pass, fisher_metric(forward_pass.value))
     layers = [name for group in factors.groups for name in group.names]
     assert len(layers) == 2 + 2 + 1  # convolutions, hidden layers, mean
     assert len(factors.diagonal) == 1  # the standard deviation
     gradient = torch.autograd.grad(
-        forward_pass.output.log_prob(torch.ones(5, 2)).sum(), list(forward_pass.views.values())
+        forward_pass.value.log_prob(torch.ones(5, 2)).sum(), list(forward_pass.views.values())
     )
     assert all(float(part.abs().max()) > 0.0 for part in gradient)

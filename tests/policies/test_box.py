@@ -15,11 +15,11 @@ from dense import dense, gauss_newton_product
 from gymnasium import spaces
 from tianshou.data import Batch
 
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.flat_parameters import FlatParameters
 from trpo_ts.distributions.detached_double import detached_double
 from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.policies import make_policy
+from trpo_ts.policy_map import PolicyMap
 from trpo_ts.solver.fisher import kl_hessian_product
 
 
@@ -27,7 +27,7 @@ from trpo_ts.solver.fisher import kl_hessian_product
 def test_every_distribution_has_its_closed_form_fisher_matrix(name: str):
     torch.manual_seed(1)
     policy = make_policy(OBS, BOX, hidden_sizes=(4,), **DISTRIBUTIONS[name]).double()
-    parameters = FlatParameters(ActionDistribution(policy))
+    parameters = FlatParameters(PolicyMap(policy))
     theta = parameters.read().add_(0.3 * torch.randn_like(parameters.read())).requires_grad_(True)
     dist = parameters.call(theta, observations(20).double(), Batch())
     metric = fisher_metric(dist)

@@ -186,7 +186,7 @@ def test_fisher_products_and_the_preconditioned_solve_are_those_of_the_valid_act
     parameters = FlatParameters(module)
     theta = parameters.read().requires_grad_(True)
     forward_pass = parameters.forward_pass(theta, obs)
-    metric = fisher_metric(forward_pass.output)
+    metric = fisher_metric(forward_pass.value)
     matrix = dense(gauss_newton_product(metric, theta), theta.numel())
 
     def logits_of(vector: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def test_kfacs_factors_of_the_cell_serve_the_solve_better_than_a_diagonal(cell: 
         forward_pass = policy_function.forward_pass(linearisation.theta, slice(0, problem.count), record_layers=True)
         outside = [call for call in forward_pass.layer_calls if ".cell." not in call.name]
         diagonal = kronecker_factors(
-            dataclasses.replace(forward_pass, layer_calls=outside), fisher_metric(forward_pass.output)
+            dataclasses.replace(forward_pass, layer_calls=outside), fisher_metric(forward_pass.value)
         )
         factors = KFAC()._factors(policy_function, linearisation.theta, fisher_metric, linearisation.forward_pass)
         names = [name for group in factors.groups for name in group.names]

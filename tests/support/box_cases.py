@@ -13,7 +13,7 @@ from tianshou.utils.torch_utils import policy_within_training_step
 from torch import Tensor
 from torch.distributions import Distribution
 
-from trpo_ts.action_distribution import ActionDistribution
+from trpo_ts.policy_map import PolicyMap
 
 OBS = spaces.Box(-np.inf, np.inf, (3,))
 BOX = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32))
@@ -33,7 +33,7 @@ def observations(rows: int, seed: int = 0) -> Tensor:
 
 def distribution_of(policy: Any, obs: Tensor) -> Distribution:
     with torch.no_grad():
-        return ActionDistribution(policy)(obs, Batch())
+        return PolicyMap(policy)(obs, Batch())
 
 
 def sample_of(policy: Any, obs: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def evaluated(module: nn.Module, *args, metric_of=fisher_metric):
     parameters = FlatParameters(module)
     theta = parameters.read().requires_grad_(True)
     forward_pass = parameters.forward_pass(theta, *args)
-    return parameters, theta, forward_pass, metric_of(forward_pass.output)
+    return parameters, theta, forward_pass, metric_of(forward_pass.value)
 
 
 def row_function(module: nn.Module, obs: Tensor, *others, **settings) -> RowFunction:

@@ -19,10 +19,10 @@ from torch import nn
 from torch.distributions import Distribution, kl_divergence
 
 from trpo_ts import TRPO
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.diagnostics import TrainingRecorder
 from trpo_ts.envs import TupleToDictObservation
 from trpo_ts.network_inputs import as_tensors
+from trpo_ts.policy_map import PolicyMap
 from trpo_ts.runtime import without_validation
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,))
@@ -130,7 +130,7 @@ def distribution_of(policy: Any, buffer: VectorReplayBuffer) -> Distribution:
     weight = next(policy.parameters())
     obs = as_tensors(buffer.sample(0)[0].obs, weight.device, weight.dtype)
     with torch.no_grad(), without_validation():
-        return ActionDistribution(copy.deepcopy(policy).eval())(obs, Batch())
+        return PolicyMap(copy.deepcopy(policy).eval())(obs, Batch())
 
 
 def assert_one_update_keeps_the_promises(observation_space: spaces.Space, policy: Any, critic: nn.Module) -> None:

@@ -24,13 +24,13 @@ class ForwardPass:
     """An evaluation of a module with its graph, and what flowed through its layers.
 
     :param theta: the parameter vector, shape ``(P,)``.
-    :param output: what the module returned.
+    :param value: what the module returned.
     :param views: the views of ``theta`` that replaced the module's parameters, by name.
     :param layer_calls: the calls of its linear and convolutional layers; empty where they were not recorded.
     """
 
     theta: Tensor
-    output: Any
+    value: Any
     views: dict[str, Tensor]
     layer_calls: list[LayerCall]
 

@@ -141,7 +141,7 @@ class KFAC:
     def _factors_of_pass(
         self, forward_pass: ForwardPass, metric_of: Metric, *, chosen: Tensor | None = None, place: Place | None = None
     ) -> KroneckerFactors | None:
-        metric = metric_of(forward_pass.output)
+        metric = metric_of(forward_pass.value)
         if metric is None or not forward_pass.layer_calls:
             return None
         metric = metric if chosen is None else metric.of_rows(chosen)

@@ -124,7 +124,7 @@ class PolicyProblem:
             forward_pass = policy_function.forward_pass(theta_old.detach().requires_grad_(True), micro_batches[0])
         with torch.no_grad():
             distributions = (
-                [forward_pass.output] if forward_pass else (policy_function(theta_old, rows) for rows in micro_batches)
+                [forward_pass.value] if forward_pass else (policy_function(theta_old, rows) for rows in micro_batches)
             )
             behaviour = [detached_double(distribution) for distribution in distributions]
         problem = cls(
@@ -163,7 +163,7 @@ class PolicyProblem:
         return self._linearise_micro_batches(leaf)
 
     def _linearise_pass(self, forward_pass: ForwardPass, rows: slice) -> Linearisation:
-        theta, distribution = forward_pass.theta, forward_pass.output
+        theta, distribution = forward_pass.theta, forward_pass.value
         total = self._objective_terms(distribution, distribution.log_prob(self.act[rows]), rows).sum()  # N L
         metric = fisher_metric(distribution)
         fisher: LinearOperator

@@ -131,23 +131,23 @@ def natural_gradient(problem: PolicyProblem, linearisation: Linearisation, solve
     failure = _unusable(problem, g)
     if failure is not None:
         return NaturalGradient(g, Solution(torch.zeros_like(g), 0, 0.0, 0.0, SolveStatus.CONVERGED), c, failure=failure)
-    preconditioner, tolerance = None, solver.tolerance
+    approximation, tolerance = None, solver.tolerance
     if solver.preconditioner is not None:
-        preconditioner = solver.preconditioner.fit(
+        approximation = solver.preconditioner.fit(
             problem.policy_function,
             linearisation.theta,
             fisher_metric,
             damping=c,
             forward_pass=linearisation.forward_pass,
         )
-        if preconditioner is None:  # the tolerance is meant for one
+        if approximation is None:  # the tolerance is meant for one
             tolerance = min(tolerance, UNAIDED_TOLERANCE)
     solution = conjugate_gradient(
         damped(linearisation.fisher, c),
         g,
         max_iterations=solver.iterations,
         tolerance=tolerance,
-        preconditioner=preconditioner,
+        preconditioner=approximation,
     )
     # A later direction of non-positive curvature leaves a usable solution from the earlier ones; the first does not.
     usable = math.isfinite(solution.curvature) and solution.curvature > 0.0

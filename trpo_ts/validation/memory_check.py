@@ -9,9 +9,9 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.data import Batch
 from torch import Tensor
 
-from trpo_ts.action_distribution import ActionDistribution
 from trpo_ts.autodiff.rows import evenly_spaced
 from trpo_ts.network_inputs import as_tensors, rows_of
+from trpo_ts.policy_map import PolicyMap
 from trpo_ts.rollout import Transitions
 from trpo_ts.runtime import evaluation_mode, preserved_generators
 from trpo_ts.validation.network_view import NetworkView
@@ -69,7 +69,7 @@ def _reads(policy: ProbabilisticActorPolicy, transitions: Transitions, state: An
     """Whether the probabilities of some of the actions are others with the states than without."""
     act = transitions.act
     parameter = next(policy.parameters())
-    distribution = ActionDistribution(policy)
+    distribution = PolicyMap(policy)
 
     def logp(rows: Tensor, state: Any) -> Tensor:
         obs, info, _ = transitions.policy_inputs(rows)  # each pass gets its own copy

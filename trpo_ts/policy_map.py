@@ -14,13 +14,13 @@ from trpo_ts.autodiff.watched_modules import is_watched
 from trpo_ts.runtime import preserved_generators
 from trpo_ts.uncompiled import original
 
-__all__ = ["ActionDistribution"]
+__all__ = ["PolicyMap"]
 
 _FORWARD = ProbabilisticActorPolicy.forward
 """Tianshou's forward pass as it was at import."""
 
 
-class ActionDistribution(nn.Module):
+class PolicyMap(nn.Module):
     r"""The policy as a map from observations to action distributions, :math:`s \mapsto \pi(\cdot|s)`.
 
     Tianshou's ``policy(batch)`` also draws an action; this does not, and leaves the random generators alone.
