@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from command_line import train
@@ -21,7 +22,7 @@ WRONG = {
     "train --task Xyzzy": "trpo-ts tasks",
     "train --task no_module:Task-v0": "no_module:Task-v0",
     "train --task Hopper-v2": "cannot be made",
-    "train --task ALE/NoGame-v5": "did you mean ALE/",
+    "train --task ALE/NoGame-v5": "did you mean ALE/" if find_spec("ale_py") else 'pip install "trpo-ts[atari]"',
     "train --preset mujko": "did you mean mujoco?",
     "train --preset mujoco --task FrozenLake-v1": "take the preset toys",
     "train --preset images": "take the preset point_mass",

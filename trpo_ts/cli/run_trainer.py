@@ -56,10 +56,7 @@ class RunTrainer(ResumableTrainer):
 
     def reset(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> None:
         """Begin or resume, and plan the epochs that are left."""
-        try:
-            super().reset(reset_collectors, reset_collector_buffers)
-        except ValueError as error:
-            raise UsageError(" ".join(str(error).split())) from error
+        super().reset(reset_collectors, reset_collector_buffers)
         self.saved_steps = self._env_step
         self._on_start(self._env_step, self._said)
         steps_left = self._all_steps - self._epoch_start()
@@ -94,6 +91,12 @@ class RunTrainer(ResumableTrainer):
         self._saved_at, self.saved_steps = time.monotonic(), self._env_step
         if self._signals.stop and self._env_step < self._all_steps:
             raise StoppedError
+
+    def _resume(self) -> None:
+        try:
+            super()._resume()
+        except ValueError as error:  # no checkpoint that can be loaded
+            raise UsageError(" ".join(str(error).split())) from error
 
     def _say(self, text: str) -> None:
         super()._say(text)
