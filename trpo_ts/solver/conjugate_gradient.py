@@ -111,24 +111,25 @@ def _solve(
     x, residual = torch.zeros_like(b), b.clone()
     preconditioner, preconditioned = _usable(preconditioner, b)  # r~
     squared_norm_of_b = float(b.dot(preconditioned))  # b^T b~
-    direction, product, direction_curvature = preconditioned.clone(), preconditioned, 0.0  # p, C p, p^T C p
+    conjugate_direction, product, direction_curvature = preconditioned.clone(), preconditioned, 0.0  # p, C p, p^T C p
     squared_norm = squared_norm_of_b  # r^T r~
     converged_below = max(tolerance, numbers.eps) ** 2 * squared_norm_of_b  # with eps: below it there is only rounding
     iterations, status = 0, SolveStatus.ITERATION_LIMIT
     while iterations < max_iterations:
-        product = operator(direction)
+        product = operator(conjugate_direction)
         iterations += 1
-        direction_curvature = float(direction.dot(product))
-        if iterations == 1 and not _is_trusted(preconditioner, direction, direction_curvature):
+        direction_curvature = float(conjugate_direction.dot(product))
+        if iterations == 1 and not _is_trusted(preconditioner, conjugate_direction, direction_curvature):
             converged_below = min(converged_below, UNAIDED_TOLERANCE**2 * squared_norm_of_b)
         if not math.isfinite(direction_curvature):
             status = SolveStatus.NON_FINITE
             break
-        length = float(residual.dot(direction)) / direction_curvature if direction_curvature > 0.0 else math.inf
+        r_p = float(residual.dot(conjugate_direction))
+        length = r_p / direction_curvature if direction_curvature > 0.0 else math.inf
         if abs(length) > numbers.max:  # zero or negative curvature, also a positive rest that rounding left
             status = SolveStatus.NON_POSITIVE_CURVATURE
             break
-        x.add_(direction, alpha=length)
+        x.add_(conjugate_direction, alpha=length)
         residual.sub_(product, alpha=length)
         preconditioned = residual if preconditioner is None else preconditioner.solve(residual)
         previous, squared_norm = squared_norm, float(residual.dot(preconditioned))
@@ -139,11 +140,11 @@ def _solve(
         if iterations < max_iterations:
             flexible = preconditioner is not None
             keep = -float(preconditioned.dot(product)) / direction_curvature if flexible else squared_norm / previous
-            direction.mul_(keep).add_(preconditioned)
+            conjugate_direction.mul_(keep).add_(preconditioned)
     relative_residual = math.sqrt(max(squared_norm, 0.0) / squared_norm_of_b) if squared_norm_of_b > 0.0 else math.nan
     solution_curvature = float(x.dot(b - residual))  # x^T C x, since C x = b - r
     if preconditioner is not None and status in (SolveStatus.CONVERGED, SolveStatus.ITERATION_LIMIT):
-        last = _LastDirection(direction, product, direction_curvature)
+        last = _LastDirection(conjugate_direction, product, direction_curvature)
         x, solution_curvature = _extrapolated(x, solution_curvature, b, residual, preconditioned, last, preconditioner)
     return Solution(x, iterations, relative_residual, solution_curvature, status)
 
@@ -157,14 +158,14 @@ def _usable(preconditioner: Preconditioner | None, b: Tensor) -> tuple[Precondit
     return None, b.clone()
 
 
-def _is_trusted(preconditioner: Preconditioner | None, direction: Tensor, curvature: float) -> bool:
+def _is_trusted(preconditioner: Preconditioner | None, conjugate_direction: Tensor, curvature: float) -> bool:
     """Whether no approximation falls far short of the true curvature along a direction.
 
     It does where it lacks much of the operator: layers that have no Kronecker factors, or units in saturation.
     """
     if preconditioner is None:
         return True
-    return float(direction.dot(preconditioner.multiply(direction))) > _LEAST_SHARE * curvature
+    return float(conjugate_direction.dot(preconditioner.multiply(conjugate_direction))) > _LEAST_SHARE * curvature
 
 
 _LEAST_SHARE = 1 / 3
@@ -175,7 +176,7 @@ _LEAST_SHARE = 1 / 3
 class _LastDirection:
     r"""The last direction :math:`p_{last}`, the product :math:`C p_{last}`, and :math:`p_{last}^\top C p_{last}`."""
 
-    direction: Tensor
+    conjugate_direction: Tensor
     product: Tensor
     curvature: float
 
@@ -198,15 +199,17 @@ def _extrapolated(
     term.
     """
     # Conjugate to the last direction: p^T C p_last = 0.
-    direction = preconditioned - (float(preconditioned.dot(last.product)) / last.curvature) * last.direction
-    approximate_last = float(last.direction.dot(preconditioner.multiply(last.direction)))
-    approximate = float(direction.dot(preconditioner.multiply(direction)))
+    conjugate_direction = (
+        preconditioned - (float(preconditioned.dot(last.product)) / last.curvature) * last.conjugate_direction
+    )
+    approximate_last = float(last.conjugate_direction.dot(preconditioner.multiply(last.conjugate_direction)))
+    approximate = float(conjugate_direction.dot(preconditioner.multiply(conjugate_direction)))
     if not (approximate_last > 0.0 and approximate > 0.0):  # at convergence to rounding the direction is zero
         return x, solution_curvature
     curvature = approximate * last.curvature / approximate_last  # p^T C p
-    length = float(residual.dot(direction)) / curvature
-    mixed = float(direction.dot(b - residual))  # p^T C x
-    return x + length * direction, solution_curvature + 2.0 * length * mixed + length**2 * curvature
+    length = float(residual.dot(conjugate_direction)) / curvature
+    mixed = float(conjugate_direction.dot(b - residual))  # p^T C x
+    return x + length * conjugate_direction, solution_curvature + 2.0 * length * mixed + length**2 * curvature
 
 
 def stable_norm(vector: Tensor) -> float:
