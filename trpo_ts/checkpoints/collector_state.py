@@ -8,9 +8,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
-from tianshou.data import BaseCollector, Collector, ReplayBuffer, ReplayBufferManager
+from tianshou.data import BaseCollector, Collector
 from tianshou.env import BaseVectorEnv, VectorEnvNormObs
-from tianshou.env.venv_wrappers import VectorEnvWrapper
 from tianshou.env.worker import DummyEnvWorker
 
 from trpo_ts.checkpoints.environments import (
@@ -24,9 +23,11 @@ from trpo_ts.checkpoints.reward_statistics import (
     check_reward_statistics,
     reward_statistics,
     set_reward_statistics,
+    vector_layers,
 )
 from trpo_ts.collectors import RolloutCollector
 from trpo_ts.collectors.gymnasium_vector_env import GymnasiumVectorEnv
+from trpo_ts.collectors.recording import parts_of
 
 __all__ = [
     "check_collector_state",
@@ -161,8 +162,8 @@ def _episodes(collector: Any) -> dict[str, Any]:
         "obs": collector._pre_collect_obs_RO,
         "info": collector._pre_collect_info_R,
         "hidden": collector._pre_collect_hidden_state_RH,
-        "returns": [buffer._ep_return for buffer in _buffers(collector.buffer)],
-        "lengths": [buffer._ep_len for buffer in _buffers(collector.buffer)],
+        "returns": [buffer._ep_return for buffer in parts_of(collector.buffer)],
+        "lengths": [buffer._ep_len for buffer in parts_of(collector.buffer)],
     }
     pack(episodes, "the collector's")  # infos may hold anything
     return {**episodes, "environments": environment_states(environments)}
@@ -175,29 +176,18 @@ def _set_episodes(collector: Any, episodes: dict[str, Any]) -> None:
     collector._pre_collect_obs_RO = episodes["obs"]
     collector._pre_collect_info_R = episodes["info"]
     collector._pre_collect_hidden_state_RH = episodes["hidden"]
-    buffers = _buffers(collector.buffer)
+    buffers = parts_of(collector.buffer)
     for buffer, ep_return, length in zip(buffers, episodes["returns"], episodes["lengths"], strict=True):
         buffer._ep_return, buffer._ep_len = ep_return, length
 
 
-def _buffers(buffer: ReplayBuffer) -> list[ReplayBuffer]:
-    return list(buffer.buffers) if isinstance(buffer, ReplayBufferManager) else [buffer]
-
-
-def _vector_layers(envs: Any) -> Iterator[Any]:
-    yield envs
-    while isinstance(envs, VectorEnvWrapper):
-        envs = envs.venv
-        yield envs
-
-
 def _normalisers(envs: BaseVectorEnv) -> Iterator[VectorEnvNormObs]:
-    return (layer for layer in _vector_layers(envs) if isinstance(layer, VectorEnvNormObs))
+    return (layer for layer in vector_layers(envs) if isinstance(layer, VectorEnvNormObs))
 
 
 def _local_environments(envs: Any) -> list[gym.Env[Any, Any]] | None:
     """Return the environments, outermost wrapper first, where they live in this process."""
-    *_, innermost = _vector_layers(envs)
+    *_, innermost = vector_layers(envs)
     if isinstance(innermost, GymnasiumVectorEnv):
         return list(innermost.venv.envs) if type(innermost.venv) is SyncVectorEnv else None
     workers = getattr(innermost, "workers", [])

@@ -10,7 +10,7 @@ from tianshou.env.venv_wrappers import VectorEnvWrapper
 
 from trpo_ts.collectors.normalised_rewards import VectorEnvNormReward
 
-__all__ = ["check_reward_statistics", "reward_statistics", "set_reward_statistics"]
+__all__ = ["check_reward_statistics", "reward_statistics", "set_reward_statistics", "vector_layers"]
 
 
 def reward_statistics(envs: Any) -> list[dict[str, Any]]:
@@ -57,8 +57,13 @@ def set_reward_statistics(envs: Any, statistics: list[dict[str, Any]], *, runnin
         wrapper.running_returns[:] = state["running"] if running else 0.0
 
 
-def _normalisers(envs: Any) -> Iterator[VectorEnvNormReward]:
+def vector_layers(envs: Any) -> Iterator[Any]:
+    """Yield a vector environment and those within it, the outermost first."""
+    yield envs
     while isinstance(envs, VectorEnvWrapper):
-        if isinstance(envs, VectorEnvNormReward):
-            yield envs
         envs = envs.venv
+        yield envs
+
+
+def _normalisers(envs: Any) -> Iterator[VectorEnvNormReward]:
+    return (layer for layer in vector_layers(envs) if isinstance(layer, VectorEnvNormReward))
