@@ -9,11 +9,11 @@ from itertools import product
 
 import common
 import decided_studies
-import learning
 import numpy as np
 import point_mass
 import pytest
 import reliability
+import solver_learning
 import speed
 from fault_injection import MUST_BE_ZERO
 from repository import between_markers
@@ -45,7 +45,7 @@ def test_speed_tables():
 
 
 def test_learning_table():
-    assert between_markers("docs/benchmarks.md", "learning") == learning.table(learning.done())
+    assert between_markers("docs/benchmarks.md", "solver-learning") == solver_learning.table(solver_learning.done())
 
 
 @pytest.mark.parametrize("name", decided_studies.TABLES)
@@ -140,8 +140,8 @@ def test_tables_and_figures_show_all_that_was_measured(quick, growth):
 def test_one_arm_learns(monkeypatch):
     """One job of the learning curves at toy size; the table holds each arm that has runs, in pairs of seeds."""
     for name, value in {"STEPS": 64, "TEST_EVERY": 32, "N_ENVS": 2, "ROLLOUT": 32}.items():
-        monkeypatch.setattr(learning, name, value)
-    done = learning.run((learning.SOLVER, "Pendulum-v1", 0))
+        monkeypatch.setattr(solver_learning, name, value)
+    done = solver_learning.run((solver_learning.SOLVER, "Pendulum-v1", 0))
     assert done["steps"] == [0, 32, 64]
     assert all(math.isfinite(value) for value in done["returns"])
     assert done["products"] == 10.0
@@ -149,16 +149,16 @@ def test_one_arm_learns(monkeypatch):
 
 def test_the_unit_of_tianshou_is_that_before_the_rollout(monkeypatch):
     """Both units see the same first rollout; in the first update Tianshou's is one."""
-    monkeypatch.setattr(learning, "ROLLOUT", 32)
+    monkeypatch.setattr(solver_learning, "ROLLOUT", 32)
     scale = {}
-    for arm in (learning.BASELINE, learning.SOLVER):
-        learning.torch.manual_seed(0)
+    for arm in (solver_learning.BASELINE, solver_learning.SOLVER):
+        solver_learning.torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
-        algorithm, params = learning.training("Pendulum-v1", 0, learning.ARMS[arm], TrainingRecorder())
+        algorithm, params = solver_learning.training("Pendulum-v1", 0, solver_learning.ARMS[arm], TrainingRecorder())
         params.training_collector.reset()
         params.training_collector.collect(n_step=32)
         buffer = params.training_collector.buffer
         batch, indices = buffer.sample(0)
         scale[arm] = algorithm._preprocess_batch(batch, buffer, indices).returns.std()
     unit = float(np.sqrt(algorithm.ret_rms.var))
-    assert float(scale[learning.BASELINE] / scale[learning.SOLVER]) == pytest.approx(unit, rel=1e-4)
+    assert float(scale[solver_learning.BASELINE] / scale[solver_learning.SOLVER]) == pytest.approx(unit, rel=1e-4)

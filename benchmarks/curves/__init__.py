@@ -1,0 +1,1 @@
+"""Learning curves of this package and of its peers on the same tasks."""
