@@ -1,6 +1,6 @@
 """Learning curves on MuJoCo tasks: which solver and which unit of returns pay.
 
-    python benchmarks/solver_learning.py --jobs 2    # the runs that results/solver_learning.jsonl lacks, the table and the figure
+    python benchmarks/solver_learning.py --jobs 2    # the runs that the results lack, the table and the figure
     python benchmarks/solver_learning.py --table     # the table and the figure, from the committed results
 
 The settings are those of Tianshou's own MuJoCo example (16 environments of 64 steps per update, normalised

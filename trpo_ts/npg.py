@@ -30,6 +30,7 @@ from trpo_ts.recurrent.replay import policy_sequences
 from trpo_ts.returns import explained_variance, lambda_returns, return_unit, statistics_including
 from trpo_ts.rollout import Rollout, Transitions
 from trpo_ts.runtime import evaluation_mode, update_context
+from trpo_ts.schedules import Schedule, Schedules
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, SolverSettings, fixed_step, natural_gradient
 from trpo_ts.state_dict import ActorCriticWithState
@@ -121,45 +122,47 @@ class NPG(ActorCriticWithState):
         critic: nn.Module | ContinuousCritic | DiscreteCritic,
         optim: OptimizerFactory,
         optim_critic_iters: int = 5,
-        trust_region_size: float = 0.5,
+        trust_region_size: float | Schedule = 0.5,
         advantage_normalization: bool = True,
-        gae_lambda: float = 0.95,
+        gae_lambda: float | Schedule = 0.95,
         max_batchsize: int = 256,
-        gamma: float = 0.99,
+        gamma: float | Schedule = 0.99,
         return_scaling: bool = False,
         cg_iters: int = 10,
-        cg_damping: float = 0.1,
-        cg_tolerance: float = 0.9,
+        cg_damping: float | Schedule = 0.1,
+        cg_tolerance: float | Schedule = 0.9,
         preconditioner: KFAC | None = KFAC(),
-        fisher_subsampling: float = 1.0,
-        ent_coef: float = 0.0,
+        fisher_subsampling: float | Schedule = 1.0,
+        ent_coef: float | Schedule = 0.0,
         critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
     ) -> None:
         check_parts(policy=policy, critic=critic, optim=optim)
         if critic_fit is not None:
             check_instance("critic_fit", critic_fit, CriticFit, "for example trpo_ts.critics.GaussNewtonFit()")
+        schedules = Schedules()
         super().__init__(
             policy=policy,
             critic=critic,
             optim=optim,
             optim_include_actor=False,
-            gae_lambda=check_real("gae_lambda", gae_lambda, 0.0, 1.0),
+            gae_lambda=schedules.first("gae_lambda", gae_lambda, 0.0, 1.0),
             max_batchsize=check_integer("max_batchsize", max_batchsize, 1),
-            gamma=check_real("gamma", gamma, 0.0, 1.0),
+            gamma=schedules.first("gamma", gamma, 0.0, 1.0),
             return_scaling=check_bool("return_scaling", return_scaling),
         )
+        self._schedules = schedules
         self.optim_critic_iters = check_integer("optim_critic_iters", optim_critic_iters, 0)
-        self.trust_region_size = check_real("trust_region_size", trust_region_size, 0.0, low_open=True)
+        self.trust_region_size = schedules.first("trust_region_size", trust_region_size, 0.0, low_open=True)
         self.advantage_normalization = check_bool("advantage_normalization", advantage_normalization)
         self.cg_iters = check_integer("cg_iters", cg_iters, 1)
-        self.cg_damping = check_real("cg_damping", cg_damping, 0.0)
-        self.cg_tolerance = check_real("cg_tolerance", cg_tolerance, 0.0, 1.0, high_open=True)
+        self.cg_damping = schedules.first("cg_damping", cg_damping, 0.0)
+        self.cg_tolerance = schedules.first("cg_tolerance", cg_tolerance, 0.0, 1.0, high_open=True)
         if preconditioner is not None:
             check_instance("preconditioner", preconditioner, KFAC, "for example trpo_ts.KFAC(), or None")
         self.preconditioner = preconditioner
-        self.fisher_subsampling = check_real("fisher_subsampling", fisher_subsampling, 0.0, 1.0, low_open=True)
-        self.ent_coef = check_real("ent_coef", ent_coef, 0.0)
+        self.fisher_subsampling = schedules.first("fisher_subsampling", fisher_subsampling, 0.0, 1.0, low_open=True)
+        self.ent_coef = schedules.first("ent_coef", ent_coef, 0.0)
         self.critic_fit = critic_fit
         if critic_fit is None or isinstance(critic_fit, OptimizerFit | MinibatchFit):
             check_steps(torch_optimizer(self.optim))
@@ -193,6 +196,8 @@ class NPG(ActorCriticWithState):
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
+        for name, value in self._schedules.at(self.progress).items():
+            setattr(self, name, value)
         with undone_on_error(self), update_context(self):
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))

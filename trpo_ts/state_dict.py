@@ -26,6 +26,9 @@ __all__ = ["ActorCriticWithState", "plain"]
 class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
     """Tianshou's actor-critic with a ``state_dict()`` that holds everything that changes a later update."""
 
+    progress: float | None = None
+    """Where the training is, in [0, 1), for parameters with a schedule; the trainer sets it before each collect."""
+
     def get_extra_state(self) -> dict[str, Any]:
         """Return what, beside parameters and optimiser moments, changes a later update."""
         return {
@@ -34,6 +37,7 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
                 "var": float(self.ret_rms.var),
                 "count": int(self.ret_rms.count),
             },
+            "progress": self.progress,
             "lr_schedulers": [plain(scheduler.state_dict()) for scheduler in self.lr_schedulers],
         }
 
@@ -47,6 +51,7 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
                 f"state_dict must hold {len(self.lr_schedulers)} learning-rate schedule(s), "
                 f"got {len(state['lr_schedulers'])}; build the algorithm with the optimiser it was saved with"
             )
+        self.progress = state.get("progress")
         returns = state["ret_rms"]
         self.ret_rms.mean, self.ret_rms.var = np.float64(returns["mean"]), np.float64(returns["var"])
         self.ret_rms.count = int(returns["count"])

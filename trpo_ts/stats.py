@@ -57,6 +57,8 @@ class NPGTrainingStats(tianshou_npg.NPGTrainingStats):
 class TRPOTrainingStats(NPGTrainingStats, tianshou_trpo.TRPOTrainingStats):
     """The stats of :class:`NPGTrainingStats` and those of the line search."""
 
+    max_kl: float
+    """The bound on :attr:`kl` in this update, in nats: the parameter, or where its schedule was."""
     step_size: SequenceSummaryStats
     """The factor on the search direction that was accepted; 0.0 when no step was taken."""
     step_fraction: float = 0.0

@@ -14,11 +14,12 @@ from trpo_ts.critics.fit import CriticFit
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.npg import NPG
 from trpo_ts.rollout import Rollout
+from trpo_ts.schedules import Schedule
 from trpo_ts.solver.problem import Point, PolicyProblem
 from trpo_ts.solver.trust_region import NaturalGradient, PolicyStep, trust_region_step
 from trpo_ts.stats import TRPOTrainingStats, summary
 from trpo_ts.validation.argument_names import ALGORITHM_NAMES, explained
-from trpo_ts.validation.parameter_values import check_bool, check_integer, check_real
+from trpo_ts.validation.parameter_values import check_bool, check_integer
 
 __all__ = ["TRPO"]
 
@@ -49,22 +50,22 @@ class TRPO(NPG):
         policy: ProbabilisticActorPolicy,
         critic: nn.Module | ContinuousCritic | DiscreteCritic,
         optim: OptimizerFactory,
-        max_kl: float = 0.01,
-        backtrack_coeff: float = 0.8,
+        max_kl: float | Schedule = 0.01,
+        backtrack_coeff: float | Schedule = 0.8,
         max_backtracks: int = 10,
         optim_critic_iters: int = 5,
-        trust_region_size: float = 0.5,
+        trust_region_size: float | Schedule = 0.5,
         advantage_normalization: bool = True,
-        gae_lambda: float = 0.95,
+        gae_lambda: float | Schedule = 0.95,
         max_batchsize: int = 256,
-        gamma: float = 0.99,
+        gamma: float | Schedule = 0.99,
         return_scaling: bool = False,
         cg_iters: int = 10,
-        cg_damping: float = 0.1,
-        cg_tolerance: float = 0.9,
+        cg_damping: float | Schedule = 0.1,
+        cg_tolerance: float | Schedule = 0.9,
         preconditioner: KFAC | None = KFAC(),
-        fisher_subsampling: float = 1.0,
-        ent_coef: float = 0.0,
+        fisher_subsampling: float | Schedule = 1.0,
+        ent_coef: float | Schedule = 0.0,
         critic_fit: CriticFit | None = None,
         micro_batch_size: int | None = None,
         full_budget: bool = False,
@@ -90,8 +91,10 @@ class TRPO(NPG):
             micro_batch_size=micro_batch_size,
         )
         self.full_budget = check_bool("full_budget", full_budget)
-        self.max_kl = check_real("max_kl", max_kl, 0.0, low_open=True)
-        self.backtrack_coeff = check_real("backtrack_coeff", backtrack_coeff, 0.0, 1.0, low_open=True, high_open=True)
+        self.max_kl = self._schedules.first("max_kl", max_kl, 0.0, low_open=True)
+        self.backtrack_coeff = self._schedules.first(
+            "backtrack_coeff", backtrack_coeff, 0.0, 1.0, low_open=True, high_open=True
+        )
         self.max_backtracks = check_integer("max_backtracks", max_backtracks, 1)
 
     def _policy_step(self, problem: PolicyProblem, start: Point, direction: NaturalGradient) -> PolicyStep:
@@ -109,6 +112,7 @@ class TRPO(NPG):
         fields: dict[str, Any] = self._stats_fields(rollout, steps, vf_losses)
         return TRPOTrainingStats(
             **fields,
+            max_kl=self.max_kl,
             step_size=summary([step.step_size for step in steps]),
             step_fraction=sum(step.fraction for step in steps) / len(steps),
             backtracks=steps[0].backtracks + sum(step.backtracks for step in steps[1:] if step.accepted),

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm, TrainingStats
-from tianshou.data import BaseCollector, CachedReplayBuffer, CollectStatsBase, ReplayBuffer, ReplayBufferManager
+from tianshou.data import (
+    BaseCollector,
+    CachedReplayBuffer,
+    CollectStatsBase,
+    EpochStats,
+    ReplayBuffer,
+    ReplayBufferManager,
+)
 from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
 
 from trpo_ts.validation.environment_checks import check_separate_environments
@@ -53,6 +60,8 @@ def check_not_overwritten(buffer: ReplayBuffer) -> None:
 class WholeRolloutTrainer(OnPolicyTrainer):
     """Tianshou's on-policy trainer, which ends in an error where a rollout does not fit into the buffer.
 
+    It tells the algorithm how far the training is, for parameters with a schedule.
+
     :param algorithm: the algorithm.
     :param params: Tianshou's parameters.
     :raises ValueError: when ``params.training_collector.buffer`` is smaller than a collect, or two workers of a
@@ -65,6 +74,22 @@ class WholeRolloutTrainer(OnPolicyTrainer):
             if collector is not None:
                 check_separate_environments(collector.env)
         super().__init__(algorithm, params)
+        self._whole_epoch = params.epoch_num_steps
+        self._epoch_began_at = 0
+        self._steps_to_skip = 0
+        """Steps of the present epoch that an earlier process has done."""
+
+    def execute_epoch(self) -> EpochStats:
+        """Perform an epoch."""
+        self._epoch_began_at = self._env_step - self._steps_to_skip
+        return super().execute_epoch()
+
+    def _training_step(self) -> OnPolicyTrainer._TrainingStepResult:
+        if hasattr(self.algorithm, "progress"):
+            # Below 1 always: an epoch ends when its steps are done, and may then have had more.
+            share = (self._env_step - self._epoch_began_at) / self._whole_epoch
+            cast(Any, self.algorithm).progress = (self._epoch - 1 + share) / self.params.max_epochs
+        return super()._training_step()
 
     def _update_step(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
         # Whole episodes are of any length, so that only now it is known whether they fit.

@@ -63,7 +63,12 @@ TRPO: dict[str, dict[str, Any]] = {
 }
 """By task; :data:`_TRPO_MUJOCO` for those that are missing."""
 
-_WIDE = {"log_std_init": -2, "ortho_init": False, "activation_fn": nn.ReLU, "net_arch": {"pi": [256, 256], "vf": [256, 256]}}
+_WIDE = {
+    "log_std_init": -2,
+    "ortho_init": False,
+    "activation_fn": nn.ReLU,
+    "net_arch": {"pi": [256, 256], "vf": [256, 256]},
+}
 _PPO_ONE = {"normalize": True, "n_envs": 1}
 PPO: dict[str, dict[str, Any]] = {
     "Ant": {"normalize": True},

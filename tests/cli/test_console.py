@@ -28,11 +28,11 @@ def clock(monkeypatch):
 
 def test_a_line_per_second_and_the_last_one(clock):
     stream = io.StringIO()
-    progress = Progress(100, 0.01, stream=stream)
+    progress = Progress(100, stream=stream)
     progress.start(0)
     for steps, seconds in ((10, 0.5), (20, 0.2), (30, 0.2), (40, 0.7), (50, 0.1)):
         clock[0] += seconds
-        progress.tell(update(steps, kl=0.005, episode_returns=(1.0, 2.0) if steps == 10 else ()))
+        progress.tell(update(steps, kl=0.005, max_kl=0.01, episode_returns=(1.0, 2.0) if steps == 10 else ()))
     progress.close()
     lines = stream.getvalue().splitlines()
     assert [int(line.split()[0]) for line in lines] == [10, 40, 50]
@@ -42,7 +42,7 @@ def test_a_line_per_second_and_the_last_one(clock):
 
 def test_a_line_says_what_there_is_and_no_more(clock):
     stream = io.StringIO()
-    progress = Progress(100, 0.01, prefix="[seed 1] ", stream=stream)
+    progress = Progress(100, prefix="[seed 1] ", stream=stream)
     progress.start(0)
     clock[0] += 2.0
     progress.tell(update(10))
@@ -56,7 +56,7 @@ def test_a_line_says_what_there_is_and_no_more(clock):
 
 def test_a_terminal_gets_a_bar_with_the_tests_above_it():
     stream = Terminal()
-    progress = Progress(100, 0.01, stream=stream)
+    progress = Progress(100, stream=stream)
     progress.start(20, "Resumed")
     progress.tell(update(50, kl=0.005))
     progress.tell(EvaluationRecord(env_steps=50, episode_returns=(3.0,)))

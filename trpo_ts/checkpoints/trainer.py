@@ -68,8 +68,6 @@ class ResumableTrainer(WholeRolloutTrainer):
         self.keep = check_integer("keep", keep, 1)
         kind = RunFolder if check_bool("numbered", numbered) else LastCheckpointFolder
         self._run_folder = kind(self.folder)
-        self._epoch_began_at = 0
-        self._steps_to_skip = 0
 
     def run(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> InfoStats:
         """Train as Tianshou does, from where the run in the folder was.
@@ -102,14 +100,13 @@ class ResumableTrainer(WholeRolloutTrainer):
         :raises RuntimeError: see :meth:`run`.
         """
         self._run_folder.lock.acquire()
-        whole, skipped = self.params.epoch_num_steps, self._steps_to_skip
-        self._epoch_began_at = self._env_step - skipped
-        self._steps_to_skip = 0
-        self.params.epoch_num_steps = whole - skipped
+        whole = self.params.epoch_num_steps
+        self.params.epoch_num_steps = whole - self._steps_to_skip
         try:
             stats = super().execute_epoch()
         finally:
             self.params.epoch_num_steps = whole
+            self._steps_to_skip = 0
         self._save()
         return stats
 

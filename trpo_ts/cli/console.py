@@ -49,14 +49,13 @@ class Progress:
     """Tells of each update, or of one in each second; of each test.
 
     :param total: environment steps of the whole run.
-    :param max_kl: the bound on the KL divergence of an update.
     :param prefix: begins each line.
     :param stream: where it is written; None for standard output.
     """
 
-    def __init__(self, total: int, max_kl: float, *, prefix: str = "", stream: TextIO | None = None) -> None:
+    def __init__(self, total: int, *, prefix: str = "", stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._max_kl, self.prefix = max_kl, prefix
+        self.prefix = prefix
         self._return: float | None = None
         self._test: float | None = None
         self._first: tuple[int, float] | None = None
@@ -111,7 +110,7 @@ class Progress:
         test = "" if self._test is None else f"  test {_number(self._test, '.2f')}"
         return (
             f"return {_number(self._return, '.2f')}{test}  "
-            f"KL {_number(record.kl, '.4f')} of {self._max_kl:g}  "
+            f"KL {_number(record.kl, '.4f')} of {_number(record.max_kl, 'g')}  "
             f"explained variance {_number(record.explained_variance, '.2f')}  "
             f"products {_number(record.cg_iterations, 'g')}"
         )

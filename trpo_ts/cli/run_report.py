@@ -63,7 +63,7 @@ def write_run_report(
     if updates or tests:
         figure = learning_figure(
             updates,
-            settings.max_kl,
+            None if isinstance(settings.max_kl, str) else settings.max_kl,
             POINT_MASS_BEST_RETURN if point_mass else None,
             "best controller" if point_mass else "",
             tests=tests,

@@ -85,7 +85,7 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
             _acquire(lock)
             files.remove_remains()
             files.write(config)
-            progress = Progress(config.job.settings.whole_steps, config.job.settings.max_kl, prefix=prefix)
+            progress = Progress(config.job.settings.whole_steps, prefix=prefix)
             recorder = MetricsRecorder(files.metrics, progress.tell, tensorboard_logger(files.folder))
             trainer = RunTrainer(job, folder, recorder, signals, save_every, on_start=progress.start)
             return _train(trainer, recorder, progress, config, files)

@@ -34,6 +34,8 @@ class UpdateRecord:
     """Undiscounted returns of the episodes that ended in this step's collect, shape ``(E,)``; E may be 0."""
     kl: float | None = None
     """Mean KL(behaviour policy || new policy) in nats."""
+    max_kl: float | None = None
+    """Bound on it in this update, in nats."""
     step_size: float | None = None
     """Factor of the search direction that was applied; 0 if none was accepted."""
     step_fraction: float | None = None

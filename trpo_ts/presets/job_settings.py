@@ -10,7 +10,10 @@ from typing import Any, Literal
 from trpo_ts.envs.tasks import SHAPING
 from trpo_ts.validation.argument_names import explained_parameters
 
-__all__ = ["Settings"]
+__all__ = ["SCHEDULED", "Settings"]
+
+SCHEDULED = ("lr", "max_kl", "gae_lambda", "ent_coef", "cg_damping")
+"""Settings that take a schedule."""
 
 
 @explained_parameters
@@ -18,7 +21,8 @@ __all__ = ["Settings"]
 class Settings:
     """The settings of a training: how long, what is collected, the networks, the critic's fit, TRPO itself.
 
-    Parameters of :class:`trpo_ts.TRPO` have its names and defaults, and are checked there.
+    Parameters of :class:`trpo_ts.TRPO` have its names and defaults, and are checked there. A text for a number is a
+    schedule, such as ``"LinearSchedule(start=0.02, end=0)"``.
     """
 
     # How long, and how it is tested.
@@ -68,7 +72,7 @@ class Settings:
     # The critic.
     critic_fit: str | None = None
     """How the critic is fitted, as in Python: "GaussNewtonFit(steps=2)", MinibatchFit, LBFGSFit; None: Adam."""
-    lr: float = 1e-3
+    lr: float | str = 1e-3
     """Learning rate of the critic's Adam; GaussNewtonFit and LBFGSFit do not read it."""
     optim_critic_iters: int = 5
     """Adam steps per update without a critic_fit, on each minibatch if there is a batch_size."""
@@ -76,21 +80,21 @@ class Settings:
     """Minibatch size of the critic without a critic_fit; None for the whole rollout."""
 
     # TRPO.
-    max_kl: float = 0.01
+    max_kl: float | str = 0.01
     """Bound on the mean KL divergence of an update, in nats: larger learns faster, smaller is more stable."""
     gamma: float = 0.99
     """Discount factor: rewards further ahead than about 1 / (1 - gamma) steps hardly count."""
-    gae_lambda: float = 0.95
+    gae_lambda: float | str = 0.95
     """Lambda of generalised advantage estimation: lower trusts the critic more."""
     return_scaling: bool = False
     """Divide the critic's targets by the running standard deviation of the returns."""
     advantage_normalization: bool = True
     """Centre the advantages and scale them to unit variance."""
-    ent_coef: float = 0.0
+    ent_coef: float | str = 0.0
     """Weight of the policy's mean entropy in the objective."""
     cg_iters: int = 10
     """Most Fisher products per solve."""
-    cg_damping: float = 0.1
+    cg_damping: float | str = 0.1
     """Added to the diagonal of the Fisher matrix."""
     cg_tolerance: float = 0.9
     """Relative residual that ends a solve; 0 always takes cg_iters products."""

@@ -1,4 +1,4 @@
-"""Preconditioners and critic fits as texts: what a command line and a file can hold, and what ``repr`` gives."""
+"""Preconditioners, critic fits and schedules as texts: what a file can hold, and what ``repr`` gives."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 from trpo_ts.critics import CriticFit, GaussNewtonFit, LBFGSFit, MinibatchFit, OptimizerFit
 from trpo_ts.kfac.settings import KFAC
+from trpo_ts.schedules import LinearSchedule, Schedule
 
-__all__ = ["critic_fit_of", "preconditioner_of"]
+__all__ = ["critic_fit_of", "number_or_schedule_of", "preconditioner_of"]
 
 _FITS: dict[str, type] = {kind.__name__: kind for kind in (GaussNewtonFit, MinibatchFit, LBFGSFit, OptimizerFit)}
+_SCHEDULES: dict[str, type] = {LinearSchedule.__name__: LinearSchedule}
 _PRECONDITIONERS: dict[str, type] = {KFAC.__name__: KFAC}
 
 
@@ -32,7 +34,19 @@ def preconditioner_of(text: str | None) -> KFAC | None:
     return kfac
 
 
-def _component(name: str, text: str | None, kinds: dict[str, type], example: str) -> Any:
+def number_or_schedule_of(name: str, value: float | str) -> float | Schedule:
+    """Return a number as it is, and the schedule that a text such as ``"LinearSchedule(start=0.02, end=0)"`` describes.
+
+    :param name: of the parameter.
+    :raises ValueError: for another text, and for parameters that the schedule refuses.
+    """
+    if not isinstance(value, str):
+        return value
+    schedule: Schedule = _component(name, value, _SCHEDULES, "LinearSchedule(start=0.02, end=0)", "a number")
+    return schedule
+
+
+def _component(name: str, text: str | None, kinds: dict[str, type], example: str, other: str = "None") -> Any:
     if text is None:
         return None
     try:
@@ -41,7 +55,7 @@ def _component(name: str, text: str | None, kinds: dict[str, type], example: str
             raise ValueError(f"{component!r} is none of them")
         return component
     except (SyntaxError, TypeError, ValueError) as error:
-        choices = ", ".join([*kinds, "None"])
+        choices = ", ".join([*kinds, other])
         raise ValueError(f"{name} must be one of {choices}, such as {example!r}, got {text!r}: {error}") from error
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import numbers
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from trpo_ts.envs.tasks import SHAPING, backend_of
 from trpo_ts.presets import Settings, choose_preset
-from trpo_ts.training.components import critic_fit_of, preconditioner_of
+from trpo_ts.presets.job_settings import SCHEDULED
+from trpo_ts.training.components import critic_fit_of, number_or_schedule_of, preconditioner_of
 from trpo_ts.validation.parameter_values import check_bool, check_choice, check_instance, check_integer
 
 __all__ = ["JobConfig", "check_seed", "resolve"]
@@ -16,7 +19,11 @@ __all__ = ["JobConfig", "check_seed", "resolve"]
 _LARGEST_SEED = 2**32 - 1
 """The largest that NumPy's global generator takes."""
 
-_COMPONENTS = {"critic_fit": critic_fit_of, "preconditioner": preconditioner_of}
+_COMPONENTS: dict[str, Callable[[Any], Any]] = {
+    "critic_fit": critic_fit_of,
+    "preconditioner": preconditioner_of,
+    **{name: partial(number_or_schedule_of, name) for name in SCHEDULED},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +111,7 @@ def check_seed(name: str, value: int) -> None:
 
 def _text(name: str, value: Any) -> Any:
     """Return a component as the text that describes it; other values, and texts, as they are."""
-    if name not in _COMPONENTS or value is None:
+    if name not in _COMPONENTS or value is None or isinstance(value, numbers.Real):
         return value
     text = value if isinstance(value, str) else repr(value)
     _COMPONENTS[name](text)  # raises for what no file could hold

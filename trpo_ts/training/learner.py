@@ -14,7 +14,9 @@ from torch import nn
 from trpo_ts.critics import make_critic, make_recurrent_critic
 from trpo_ts.policies import make_policy, make_recurrent_policy
 from trpo_ts.presets import Settings
-from trpo_ts.training.components import critic_fit_of, preconditioner_of
+from trpo_ts.presets.job_settings import SCHEDULED
+from trpo_ts.training.components import critic_fit_of, number_or_schedule_of, preconditioner_of
+from trpo_ts.training.learning_rates import ScheduledRate
 from trpo_ts.trpo import TRPO
 from trpo_ts.validation.parameter_values import check_real
 
@@ -38,8 +40,17 @@ def make_learner(settings: Settings, observation_space: gym.Space[Any], action_s
     own = {name: getattr(settings, name) for name in settings.names() if name in signature(TRPO).parameters}
     own["critic_fit"] = critic_fit_of(settings.critic_fit)
     own["preconditioner"] = preconditioner_of(settings.preconditioner)
-    optim = AdamOptimizerFactory(lr=check_real("lr", settings.lr, 0.0, low_open=True))
-    return TRPO(policy=policy, critic=critic, optim=optim, **own)
+    own |= {name: number_or_schedule_of(name, own[name]) for name in SCHEDULED if name in own}
+    return TRPO(policy=policy, critic=critic, optim=_critic_optimizer(settings), **own)
+
+
+def _critic_optimizer(settings: Settings) -> AdamOptimizerFactory:
+    """Return the factory of the critic's Adam; a schedule of its rate moves once per update."""
+    rate = number_or_schedule_of("lr", settings.lr)
+    if not callable(rate):
+        return AdamOptimizerFactory(lr=check_real("lr", rate, 0.0, low_open=True))
+    schedule = ScheduledRate(rate, settings.whole_steps // settings.rollout)
+    return AdamOptimizerFactory(lr=rate(0.0)).with_lr_scheduler_factory(schedule)
 
 
 def _networks(

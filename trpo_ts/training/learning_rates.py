@@ -6,11 +6,12 @@ import math
 
 import torch
 from tianshou.algorithm.optim import LRSchedulerFactory
-from torch.optim.lr_scheduler import LinearLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LinearLR, LRScheduler
 
+from trpo_ts.schedules import Schedule
 from trpo_ts.validation.parameter_values import check_integer, check_real
 
-__all__ = ["LinearDecay"]
+__all__ = ["LinearDecay", "ScheduledRate"]
 
 
 class LinearDecay(LRSchedulerFactory):
@@ -42,3 +43,26 @@ class LinearDecay(LRSchedulerFactory):
     def create_scheduler(self, optim: torch.optim.Optimizer) -> LRScheduler:
         """Return the schedule for an optimiser; it advances once per update."""
         return LinearLR(optim, start_factor=1.0, end_factor=self.final_factor, total_iters=self.updates)
+
+
+class ScheduledRate(LRSchedulerFactory):
+    """A learning rate that is a function of the progress of the training.
+
+    :param rate: the rate by the share of the updates that are done, in [0, 1). It must be 0 or more; one that begins
+        at 0 is refused, since the optimiser's own rate is its value at 0.
+    :param updates: planned updates, >= 1; after them the rate stays what it is at 1.
+    :raises ValueError: for a value outside its range.
+    """
+
+    def __init__(self, rate: Schedule, updates: int) -> None:
+        self.rate = rate
+        self.updates = check_integer("updates", updates, 1)
+        self._first = check_real("lr (by its schedule, at progress 0)", rate(0.0), 0.0, low_open=True)
+
+    def create_scheduler(self, optim: torch.optim.Optimizer) -> LRScheduler:
+        """Return the schedule for an optimiser, whose rate is the first one; it advances once per update."""
+        return LambdaLR(optim, self._factor)
+
+    def _factor(self, updates: int) -> float:
+        progress = min(1.0, updates / self.updates)
+        return check_real(f"lr (by its schedule, at progress {progress:g})", self.rate(progress), 0.0) / self._first
