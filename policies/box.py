@@ -29,6 +29,7 @@ class BoxSettings:
     distribution: str
     std: str
     initial_std: float
+    min_std: float
     noise_steps: int
 
     def check(self, space: gym.Space[Any]) -> None:
@@ -39,7 +40,13 @@ class BoxSettings:
         check_choice("distribution", self.distribution, ("gaussian", "squashed_gaussian", "beta", "gsde"))
         check_choice("std", self.std, ("free", "state_dependent"))
         check_real("initial_std", self.initial_std, 0.0, low_open=True)
+        check_real("min_std", self.min_std, 0.0, self.initial_std, high_open=True)
         check_integer("noise_steps", self.noise_steps, 1)
+        if self.min_std and (self.distribution in ("beta", "gsde") or not isinstance(space, spaces.Box)):
+            raise ValueError(
+                f"min_std is for the Gaussians of a Box of actions, got {self.min_std} for "
+                f"distribution={self.distribution!r} and {space}; leave it out"
+            )
         if self.std != "free" and self.distribution in ("beta", "gsde"):
             raise ValueError(
                 f"std must be 'free' for distribution={self.distribution!r}, got {self.std!r}; leave it out"
@@ -87,7 +94,13 @@ def make_box_policy(
         )
     else:
         state_dependent_std = settings.std == "state_dependent"
-        actor = GaussianActor(trunk, shape, initial_std=initial_std, state_dependent_std=state_dependent_std)
+        actor = GaussianActor(
+            trunk,
+            shape,
+            initial_std=initial_std,
+            min_std=float(settings.min_std),
+            state_dependent_std=state_dependent_std,
+        )
         dist_fn = diagonal_gaussian
     return BoxPolicy(
         actor=actor,

@@ -34,6 +34,7 @@ def make_policy(
     distribution: str = "gaussian",
     std: str = "free",
     initial_std: float = 0.6,
+    min_std: float = 0.0,
     noise_steps: int = 4,
     deterministic_eval: bool = True,
     mask_key: str | None = None,
@@ -66,6 +67,9 @@ def make_policy(
         ``"state_dependent"``, a layer on the features.
     :param initial_std: the standard deviation at the start, > 0, in units of the scaled action range [-1, 1]; for the
         squashed Gaussian before tanh; for Beta at most 0.5. Typically 0.3-1.
+    :param min_std: the standard deviation of both Gaussians never falls below it, in the same units, in [0,
+        ``initial_std``); 0 for no bound. A policy whose standard deviation has vanished can hardly move its mean within
+        ``max_kl``: on InvertedDoublePendulum it then keeps failing from some initial states. Typically 0-0.2.
     :param noise_steps: for how many steps ``"gsde"`` holds its noise, >= 1; typically 4-64.
     :param deterministic_eval: whether the policy acts by its mode outside of training.
     :param mask_key: the key of a Dict observation that holds the mask of the valid categories, 0 for invalid, one
@@ -79,7 +83,7 @@ def make_policy(
             "for a Dict or Tuple of these wrap the environment with trpo_ts.envs.FlattenAction, for others build a "
             "ProbabilisticActorPolicy with a joint distribution yourself"
         )
-    settings = BoxSettings(distribution, std, initial_std, noise_steps)
+    settings = BoxSettings(distribution, std, initial_std, min_std, noise_steps)
     settings.check(action_space)
     if mask_key is not None and trunk is None:
         trunk = make_unmasked_trunk(observation_space, mask_key, hidden_sizes, activation, layer_norm)

@@ -30,33 +30,43 @@ def diagonal_gaussian(loc_scale: tuple[Tensor, Tensor]) -> Independent[Normal]:
 
 
 class FreeStd(nn.Module):
-    """A standard deviation for each component of the action, the same for all observations."""
+    r"""A standard deviation for each component of the action, the same for all observations.
 
-    def __init__(self, count: int, initial_std: float) -> None:
+    .. math:: \sigma = \sigma_{\min} + e^{\rho}, \quad \rho \text{ the parameter}
+    """
+
+    def __init__(self, count: int, initial_std: float, min_std: float) -> None:
         super().__init__()
-        self.log_std = nn.Parameter(torch.full((count,), math.log(initial_std)))
+        self.min_std = min_std
+        self.log_std = nn.Parameter(torch.full((count,), math.log(initial_std - min_std)))
+
+    def std(self) -> Tensor:
+        """Return the standard deviations, shape ``(count,)``."""
+        # The sum would be one more operation in each pass.
+        return self.min_std + self.log_std.exp() if self.min_std else self.log_std.exp()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the standard deviations, shape ``(N, count)``."""
-        return self.log_std.exp().expand(len(features), -1)
+        return self.std().expand(len(features), -1)
 
 
 class StateDependentStd(nn.Module):
     r"""A standard deviation for each component of the action that depends on the observation.
 
-    .. math:: \sigma(s) = 10^{-3} + \log(1 + e^{w^\top \phi(s) + b})
+    .. math:: \sigma(s) = \sigma_{\min} + \log(1 + e^{w^\top \phi(s) + b}), \qquad \sigma_{\min} \ge 10^{-3}
 
     It neither vanishes nor explodes where the features :math:`\phi` lead beyond what was seen.
     """
 
-    def __init__(self, inputs: int, count: int, initial_std: float) -> None:
+    def __init__(self, inputs: int, count: int, initial_std: float, min_std: float) -> None:
         super().__init__()
+        self.min_std = max(min_std, _LEAST_STD)
         self.layer = orthogonal_linear(inputs, count, HEAD_GAIN)
-        nn.init.constant_(self.layer.bias, inverse_softplus(max(initial_std - _LEAST_STD, _LEAST_STD)))
+        nn.init.constant_(self.layer.bias, inverse_softplus(max(initial_std - self.min_std, _LEAST_STD)))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the standard deviations, shape ``(N, count)``."""
-        return _LEAST_STD + F.softplus(self.layer(features))
+        return self.min_std + F.softplus(self.layer(features))
 
 
 class GaussianActor(AbstractContinuousActorProbabilistic):
@@ -64,7 +74,8 @@ class GaussianActor(AbstractContinuousActorProbabilistic):
 
     :param trunk: the network from observations to features.
     :param action_shape: the shape of an action.
-    :param initial_std: the standard deviation at the start, > 0.
+    :param initial_std: the standard deviation at the start, > ``min_std``.
+    :param min_std: below which it never falls, >= 0.
     :param state_dependent_std: whether the standard deviation depends on the observation.
     """
 
@@ -74,6 +85,7 @@ class GaussianActor(AbstractContinuousActorProbabilistic):
         action_shape: Sequence[int],
         *,
         initial_std: float,
+        min_std: float,
         state_dependent_std: bool,
     ) -> None:
         inputs, count = trunk.get_output_dim(), math.prod(action_shape)
@@ -82,7 +94,9 @@ class GaussianActor(AbstractContinuousActorProbabilistic):
         self.preprocess = trunk
         self.mu = orthogonal_linear(inputs, count, HEAD_GAIN)
         self.sigma = (
-            StateDependentStd(inputs, count, initial_std) if state_dependent_std else FreeStd(count, initial_std)
+            StateDependentStd(inputs, count, initial_std, min_std)
+            if state_dependent_std
+            else FreeStd(count, initial_std, min_std)
         )
 
     def get_preprocess_net(self) -> ModuleWithVectorOutput:

@@ -70,10 +70,12 @@ def test_ends_and_infos(ends: str, infos: str) -> None:
     assert_same(policy_for("box", "box"), STEPS if ends == "never" else COLLECTS, ends=ends, infos=infos)
 
 
-@pytest.mark.parametrize("distribution", ["squashed_gaussian", "beta", "gsde"])
+@pytest.mark.parametrize(
+    "options", [{"min_std": 0.2}, *({"distribution": name} for name in ("squashed_gaussian", "beta", "gsde"))], ids=str
+)
 @pytest.mark.parametrize("training", [True, False])
-def test_distributions(distribution: str, training: bool) -> None:
-    assert_as_tianshou(policy_for("box", "box", distribution=distribution), make_envs, buffer, COLLECTS, training)
+def test_distributions(options: dict[str, Any], training: bool) -> None:
+    assert_as_tianshou(policy_for("box", "box", **options), make_envs, buffer, COLLECTS, training)
 
 
 def test_a_mask_in_the_observation_forbids_actions() -> None:

@@ -57,6 +57,10 @@ def test_a_copy_has_the_same_distributions(name: str, copied: Any):
         ({"std": "state_dependent", "distribution": "beta"}, "std must be 'free' for distribution='beta'"),
         ({"std": "state_dependent", "distribution": "gsde"}, "std must be 'free' for distribution='gsde'"),
         ({"noise_steps": 0}, "noise_steps must be an integer >= 1, got 0"),
+        ({"min_std": -0.1}, "min_std must be a number in"),
+        ({"min_std": 0.6}, r"min_std must be a number in \[0, 0.6\), got 0.6"),
+        ({"min_std": 0.1, "distribution": "beta"}, "min_std is for the Gaussians of a Box of actions, got 0.1"),
+        ({"min_std": 0.1, "distribution": "gsde"}, "min_std is for the Gaussians of a Box of actions, got 0.1"),
         ({"distribution": "beta", "initial_std": math.inf}, "initial_std must be a number > 0, got inf"),
     ],
     ids=str,
@@ -64,6 +68,13 @@ def test_a_copy_has_the_same_distributions(name: str, copied: Any):
 def test_bad_settings_are_refused(kwargs: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=f"^{message}"):
         make_policy(OBS, BOX, **kwargs)
+
+
+def test_a_least_standard_deviation_is_refused_for_other_actions():
+    with pytest.raises(
+        ValueError, match=r"^min_std is for the Gaussians of a Box of actions, got 0.1 .* Discrete\(2\)"
+    ):
+        make_policy(OBS, spaces.Discrete(2), min_std=0.1)
 
 
 @pytest.mark.parametrize("kwargs", [{"distribution": "beta"}, {"std": "state_dependent"}], ids=str)

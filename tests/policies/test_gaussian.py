@@ -59,6 +59,22 @@ def test_a_state_dependent_standard_deviation_starts_alike_and_can_differ(distri
     assert std.isfinite().all()
 
 
+# The least standard deviation
+
+
+@pytest.mark.parametrize("distribution", ["gaussian", "squashed_gaussian"])
+@pytest.mark.parametrize("std", ["free", "state_dependent"])
+def test_the_standard_deviation_starts_where_it_should_and_stays_above_the_least(distribution: str, std: str):
+    policy = make_policy(OBS, BOX, distribution=distribution, std=std, initial_std=0.5, min_std=0.2)
+    obs = observations(50)
+    torch.testing.assert_close(distribution_of(policy, obs).stddev, torch.full((50, 2), 0.5), rtol=0, atol=0.02)
+    with torch.no_grad():
+        for parameter in policy.actor.sigma.parameters():
+            parameter.sub_(50.0)
+    smallest = distribution_of(policy, obs).stddev.min()
+    torch.testing.assert_close(smallest, torch.tensor(0.2), rtol=0, atol=1e-6)
+
+
 def test_gaussian_base_is_known_to_tianshou():
     """Its batches slice distributions by these types."""
     for name in ("gaussian", "gsde"):

@@ -19,6 +19,7 @@ OBS = spaces.Box(-np.inf, np.inf, (3,))
 BOX = spaces.Box(np.array([-2.0, 0.0], np.float32), np.array([2.0, 10.0], np.float32))
 DISTRIBUTIONS: dict[str, dict[str, Any]] = {
     "gaussian": {},
+    "least std": {"min_std": 0.2},
     "state-dependent std": {"std": "state_dependent"},
     "squashed": {"distribution": "squashed_gaussian"},
     "beta": {"distribution": "beta"},

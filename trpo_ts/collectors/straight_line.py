@@ -104,7 +104,7 @@ def _deviation(actor: GaussianActor) -> Operation:
     """Return what maps features to standard deviations; those that no feature changes are computed once."""
     if type(actor.sigma) is not FreeStd or is_watched(actor.sigma):
         return torch.no_grad()(actor.sigma)  # of shape (N, count), as the mean
-    deviation = actor.sigma.log_std.detach().exp().view(actor._action_shape)
+    deviation = actor.sigma.std().detach().view(actor._action_shape)
     rows: dict[int, Tensor] = {}
 
     def repeated(features: Tensor) -> Tensor:

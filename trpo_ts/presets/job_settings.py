@@ -64,6 +64,8 @@ class Settings:
     """Standard deviation of the Gaussians: a parameter per component, or a layer on the features."""
     initial_std: float = 0.6
     """Standard deviation at the start, in units of the action range scaled to [-1, 1]."""
+    min_std: float = 0.0
+    """Standard deviation below which the Gaussians never fall, in the same units: a bound keeps a policy teachable."""
     noise_steps: int = 4
     """For how many steps gsde holds its noise."""
     mask_key: str | None = None

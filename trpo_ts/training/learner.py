@@ -57,7 +57,8 @@ def _networks(
     settings: Settings, observation_space: gym.Space[Any], action_space: gym.Space[Any]
 ) -> tuple[ProbabilisticActorPolicy, nn.Module]:
     actions = {
-        name: getattr(settings, name) for name in ("distribution", "std", "initial_std", "noise_steps", "mask_key")
+        name: getattr(settings, name)
+        for name in ("distribution", "std", "initial_std", "min_std", "noise_steps", "mask_key")
     }
     layers: dict[str, Any] = {
         "hidden_sizes": settings.hidden_sizes,
