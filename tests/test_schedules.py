@@ -126,7 +126,7 @@ def test_without_progress_it_says_what_to_do():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"max_kl": "LinearSchedule(start=0.02)"}, "max_kl must be one of LinearSchedule, a number"),
+        ({"max_kl": "LinearSchedule(start=0.02)"}, "max_kl must be a number or a schedule, such as"),
         ({"max_kl": "Linear(start=1, end=0)"}, "Linear is unknown"),
         (
             {"max_kl": "LinearSchedule(start=0, end=1)"},

@@ -42,11 +42,12 @@ def number_or_schedule_of(name: str, value: float | str) -> float | Schedule:
     """
     if not isinstance(value, str):
         return value
-    schedule: Schedule = _component(name, value, _SCHEDULES, "LinearSchedule(start=0.02, end=0)", "a number")
+    example = "LinearSchedule(start=0.02, end=0)"
+    schedule: Schedule = _component(name, value, _SCHEDULES, example, "a number or a schedule")
     return schedule
 
 
-def _component(name: str, text: str | None, kinds: dict[str, type], example: str, other: str = "None") -> Any:
+def _component(name: str, text: str | None, kinds: dict[str, type], example: str, expected: str = "") -> Any:
     if text is None:
         return None
     try:
@@ -55,8 +56,8 @@ def _component(name: str, text: str | None, kinds: dict[str, type], example: str
             raise ValueError(f"{component!r} is none of them")
         return component
     except (SyntaxError, TypeError, ValueError) as error:
-        choices = ", ".join([*kinds, other])
-        raise ValueError(f"{name} must be one of {choices}, such as {example!r}, got {text!r}: {error}") from error
+        expected = expected or f"one of {', '.join([*kinds, 'None'])}"
+        raise ValueError(f"{name} must be {expected}, such as {example!r}, got {text!r}: {error}") from error
 
 
 def _value(node: ast.expr, kinds: dict[str, type]) -> Any:
