@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import common
+from curves.learning_documents import aggregate_table, curves_figure, returns_table
 from curves.protocol import MUJOCO_TASKS, OTHER_TASKS, Plan, recorded
+from curves.scores import Runs, by_side
 
 OURS, TIANSHOU, SB3_TRPO, SB3_PPO = "trpo_ts", "Tianshou TRPO", "SB3 TRPO, Zoo", "SB3 PPO, Zoo"
 SEEDS = {OURS: 10, SB3_TRPO: 3, TIANSHOU: 3, SB3_PPO: 3}
@@ -81,6 +83,25 @@ def measure(args: Namespace) -> None:
             print(record["side"], record["task"], record["seed"], best, last, record["cpu_seconds"], flush=True)
 
 
+def write_documents() -> None:
+    """Write the tables and the figure of the results so far."""
+    runs = by_side(read(RESULTS))
+    for name, text in tables(runs).items():
+        common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", name, text)
+    common.save_image(curves_figure(runs, list(SEEDS), list(MUJOCO_TASKS)), "learning.png")
+
+
+def tables(runs: Runs) -> dict[str, str]:
+    """Return the tables by the name of their place in the document."""
+    found = {
+        "learning": returns_table(runs, list(SEEDS), list(MUJOCO_TASKS)),
+        "learning-other": returns_table(runs, [OURS, SB3_TRPO, SB3_PPO], list(OTHER_TASKS)),
+    }
+    if OURS in runs and SB3_TRPO in runs:
+        found["learning-aggregates"] = aggregate_table(runs, OURS, SB3_TRPO)
+    return found
+
+
 def setting(text: str) -> tuple[str, Any]:
     """Return the name and the value of ``name=value``, the value as JSON or else as text."""
     name, _, value = text.partition("=")
@@ -105,6 +126,8 @@ def main() -> None:
         parser.error(f"--seeds is for a --trial, and starts at {FIRST_TRIAL_SEED}")
     if not args.table:
         measure(args)
+    if not args.trial:
+        write_documents()
 
 
 if __name__ == "__main__":
