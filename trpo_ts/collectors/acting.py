@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ from trpo_ts.uncompiled import original
 __all__ = ["Acting", "Action", "acting_of"]
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """What a policy does in one step of ``R`` environments.
 
     :param act: its actions as the buffer keeps them, shape ``(R, ...)``.
