@@ -70,19 +70,25 @@ class _Pass:
         self._encode, features = _encoder(trunk, obs)
         for layer in trunk.layers:
             features = self._then(layer, features)
-        if type(actor) is LinearActor:
-            outputs = self._then(actor.last, features)
-            self.output: Callable[[], Any] = lambda: outputs
-        else:
-            mean = self._then(actor.mu, features)
-            shape = (len(features), *actor._action_shape)
-            self.output = partial(_mean_and_deviation, mean.view(shape), _deviation(actor.sigma, features, shape))
+        self.output = self._output_of(actor, features)
 
     def __call__(self, obs: Any) -> Any:
         self._encode(obs)
         for operation in self._operations:
             operation()
         return self.output()
+
+    def _output_of(self, actor: Any, features: Tensor) -> Callable[[], Any]:
+        """Append the operations behind the features, and return what gives the output after all have run."""
+        if type(actor) is LinearActor:
+            numbers = self._then(actor.last, features)
+            return lambda: numbers
+        shape = (len(features), *actor._action_shape)
+        mean, deviation = self._then(actor.mu, features).view(shape), torch.no_grad()(actor.sigma)
+        if type(actor.sigma) is not FreeStd or is_watched(actor.sigma):
+            return lambda: (mean, deviation(features).reshape(shape))
+        mean_and_constant = mean, deviation(features).reshape(shape)
+        return lambda: mean_and_constant
 
     def _then(self, layer: Any, inputs: Tensor) -> Tensor:
         """Append a layer's operation, run it, and return where it writes its results."""
@@ -94,9 +100,9 @@ class _Pass:
             operation = partial(torch.tanh_, inputs)  # nobody else reads them
         else:
             call = torch.no_grad()(layer)
-            results = call(inputs).clone()
-            self._operations.append(lambda: results.copy_(call(inputs)))
-            return results
+            memory: Tensor = call(inputs).clone()
+            self._operations.append(lambda: memory.copy_(call(inputs)))
+            return memory
         self._operations.append(operation)
         return operation()
 
@@ -123,16 +129,3 @@ def _encoder(trunk: Trunk, obs: Any) -> tuple[Callable[[Any], Any], Tensor]:
             encode(obs)
 
     return copy, vectors
-
-
-def _deviation(sigma: nn.Module, features: Tensor, shape: tuple[int, ...]) -> Callable[[], Tensor]:
-    """Return what gives the standard deviations; those that no feature changes are computed once."""
-    call = torch.no_grad()(sigma)
-    if type(sigma) is not FreeStd or is_watched(sigma):
-        return lambda: call(features).reshape(shape)
-    constant = call(features).reshape(shape)
-    return lambda: constant
-
-
-def _mean_and_deviation(mean: Tensor, deviation: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-    return mean, deviation()
