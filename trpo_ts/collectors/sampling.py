@@ -109,7 +109,7 @@ class _Any:
         distribution = self._dist_fn(output)
         self._deviations.append(np.atleast_2d(to_numpy(get_stddev_from_dist(distribution))))
         act: Tensor = distribution.mode if self._by_mode else distribution.sample()
-        return np.asarray(act.cpu().numpy())
+        return np.array(act.cpu().numpy())  # copied: a mode may be the actor's output itself, which is written over
 
     def deviations(self) -> np.ndarray | None:
         return np.concatenate(self._deviations) if self._deviations else None
