@@ -43,8 +43,7 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
     :param activation: the name of :math:`\psi`: "none", "tanh", "sigmoid" or "relu".
     """
     operator = _onednn_linear()
-    pays = len(x) * weight.numel() >= _LEAST_PRODUCTS or (activation == "tanh" and len(x) * len(weight) >= _LEAST_TANHS)
-    if operator is None or not (pays and _suits(x) and _suits(weight)):
+    if operator is None or not (_pays(x, weight, activation) and _suits(x) and _suits(weight)):
         return _IN_PLACE[activation](F.linear(x, weight, bias))
     if activation == "relu":  # oneDNN's makes zero of NaN, which a line search must see
         return torch.relu_(operator(x, weight, bias, "none", [], ""))
@@ -55,6 +54,11 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: st
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b`` of two matrices, without a graph."""
     return affine(a, b.mT)
+
+
+def _pays(x: Tensor, weight: Tensor, activation: str) -> bool:
+    rows = len(x)
+    return rows * weight.numel() >= _LEAST_PRODUCTS or (activation == "tanh" and rows * len(weight) >= _LEAST_TANHS)
 
 
 def _suits(matrix: Tensor) -> bool:
