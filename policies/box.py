@@ -146,7 +146,7 @@ class BoxPolicy(ProbabilisticActorPolicy):
 
     def map_action(self, act: Any) -> np.ndarray:
         """Return the environment's actions for the policy's, in the space's dtype."""
-        sent: np.ndarray = self.action_map(self._action_to_numpy(act)).astype(self.action_space.dtype)
+        sent: np.ndarray = self.action_map(self._action_to_numpy(act)).astype(self.action_space.dtype, copy=False)
         return sent
 
     def map_action_inverse(self, act: Any) -> np.ndarray:

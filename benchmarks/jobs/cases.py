@@ -9,8 +9,9 @@ TIANSHOU, SB3 = "Tianshou", "SB3-contrib"
 OURS_TIANSHOU = "trpo_ts, Tianshou's Collector"
 OURS_ADAM = "trpo_ts, gymnasium, 20 Adam steps"
 OURS, OURS_POOL, OURS_BUFFERED = "trpo_ts, gymnasium", "trpo_ts, EnvPool", "trpo_ts, EnvPool, double-buffered"
+OURS_POOL_2 = "trpo_ts, EnvPool, 2 threads"
 IN_PROCESS = (TIANSHOU, SB3, OURS_TIANSHOU, OURS_ADAM, OURS)
-EVERY = (*IN_PROCESS, OURS_POOL, OURS_BUFFERED)
+EVERY = (*IN_PROCESS, OURS_POOL, OURS_POOL_2, OURS_BUFFERED)
 GYMNASIUM, ENVPOOL = "gymnasium", "EnvPool, 1 thread"
 ENVPOOL_2 = "EnvPool, 2 threads"
 

@@ -8,12 +8,12 @@ from typing import Any
 import common
 import plotly.graph_objects as go
 
-from jobs.cases import ENVPOOL, ENVPOOL_2, EVERY, GYMNASIUM, OURS, OURS_BUFFERED, OURS_POOL, SB3, TIANSHOU
+from jobs.cases import ENVPOOL, ENVPOOL_2, EVERY, GYMNASIUM, OURS, OURS_BUFFERED, OURS_POOL, OURS_POOL_2, SB3, TIANSHOU
 from trpo_ts.diagnostics.style import BLUE, GREEN, GREY, VERMILLION, Panel, line, stack_panels
 
 COLOURS = {TIANSHOU: VERMILLION, SB3: GREY, OURS: BLUE, OURS_POOL: GREEN, OURS_BUFFERED: GREEN}
 DASHES = {TIANSHOU: "dash", OURS: "solid", OURS_BUFFERED: "dot"}
-SIMULATOR_OF = {OURS_POOL: ENVPOOL, OURS_BUFFERED: ENVPOOL}
+SIMULATOR_OF = {OURS_POOL: ENVPOOL, OURS_POOL_2: ENVPOOL_2, OURS_BUFFERED: ENVPOOL}
 
 
 def rate(case: dict[str, Any], side: str) -> float:
@@ -57,9 +57,14 @@ def summary(data: dict[str, Any]) -> str:
     )
 
 
+def _measured(cases: dict[str, Any]) -> list[str]:
+    """Return the sides that took part in some case."""
+    return [side for side in EVERY if any(side in case["turns"] for case in cases.values())]
+
+
 def _rates(cases: dict[str, Any]) -> str:
     rows = []
-    for side in EVERY:
+    for side in _measured(cases):
         cells = [
             f"{rate(case, side):,.0f}, {ratio(case, side, TIANSHOU):.2f}, {ratio(case, side, SB3):.2f}"
             if side in case["turns"]
@@ -72,7 +77,7 @@ def _rates(cases: dict[str, Any]) -> str:
 
 def _parts(cases: dict[str, Any]) -> str:
     rows = []
-    for side in EVERY:
+    for side in _measured(cases):
         cells = [
             f"{per_update(case, side, 'collect'):.1f} + {per_update(case, side, 'update'):.1f} ms, "
             f"{beside_simulator(case, side):.2f}"

@@ -20,7 +20,7 @@ from tianshou.data import Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
 
-from jobs.cases import OURS_ADAM, OURS_BUFFERED, OURS_POOL, OURS_TIANSHOU, SB3, TIANSHOU, Case
+from jobs.cases import OURS_ADAM, OURS_BUFFERED, OURS_POOL, OURS_POOL_2, OURS_TIANSHOU, SB3, TIANSHOU, Case
 from trpo_ts import TRPO
 from trpo_ts.collectors import RolloutCollector, as_vector_env
 from trpo_ts.critics import GaussNewtonFit, make_critic
@@ -60,9 +60,8 @@ class TianshouSide:
         env = make_env(case.task)
         policy = make_policy(env.observation_space, env.action_space)
         critic = make_critic(env.observation_space)
-        pool = name in (OURS_POOL, OURS_BUFFERED)
-        if pool:
-            envs: Any = make_envpool(case.task, case.envs, SEED)
+        if name in (OURS_POOL, OURS_POOL_2, OURS_BUFFERED):
+            envs: Any = make_envpool(case.task, case.envs, SEED, threads=2 if name == OURS_POOL_2 else 1)
             envs = as_vector_env(envs, double_buffered=name == OURS_BUFFERED and case.envs > 1)
         else:
             envs = DummyVectorEnv([lambda: make_env(case.task)] * case.envs)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
+from trpo_ts.autodiff import matrix_products
 from trpo_ts.autodiff.matrix_products import affine, matmul
+
+
+@pytest.fixture(params=["oneDNN", "MKL"], autouse=True)
+def _library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Multiply with the library of other processors, then with that of Intel's."""
+    monkeypatch.setattr(matrix_products, "_is_intel", lambda: request.param == "MKL")
+    matrix_products._onednn_linear.cache_clear()
+    assert (matrix_products._onednn_linear() is None) == (request.param == "MKL")
+    yield
+    matrix_products._onednn_linear.cache_clear()
 
 
 @pytest.mark.parametrize("rows", [1, 3, 300, 5000])

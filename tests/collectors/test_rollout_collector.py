@@ -28,6 +28,7 @@ from tianshou.utils.net.common import Net
 from tianshou.utils.net.discrete import DiscreteActor
 from tic_tac_toe import OBSERVATIONS as BOARD
 from tic_tac_toe import TicTacToe
+from torch.distributions import Independent, Normal
 
 from trpo_ts import TRPO
 from trpo_ts.collectors import RolloutCollector, VectorEnvNormReward
@@ -76,6 +77,28 @@ def test_ends_and_infos(ends: str, infos: str) -> None:
 @pytest.mark.parametrize("training", [True, False])
 def test_distributions(options: dict[str, Any], training: bool) -> None:
     assert_as_tianshou(policy_for("box", "box", **options), make_envs, buffer, COLLECTS, training)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"std": "state_dependent"}, {"activation": torch.nn.ELU, "layer_norm": True}, {"hidden_sizes": (5,)}],
+    ids=str,
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_networks(options: dict[str, Any], training: bool) -> None:
+    assert_as_tianshou(policy_for("box", "box", **options), make_envs, buffer, COLLECTS, training)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_distributions_of_others_are_not_written_over_by_the_next_step(training: bool) -> None:
+    """The mode of a Gaussian is its mean, in whatever memory the actor has written it to."""
+
+    def policy() -> Any:
+        made = make_policy(OBSERVATIONS["box"], ACTIONS["box"])
+        made.dist_fn = lambda output: Independent(Normal(*output), 1)
+        return made
+
+    assert_as_tianshou(policy, make_envs, buffer, COLLECTS, training)
 
 
 def test_a_mask_in_the_observation_forbids_actions() -> None:

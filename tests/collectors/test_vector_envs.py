@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 import warnings
 from typing import Any
 
@@ -13,7 +16,7 @@ import torch
 from collecting import ACTIONS, OBSERVATIONS, Unsteady, assert_equal, collected
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from tianshou.data import Collector, VectorReplayBuffer
-from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvNormObs
+from tianshou.env import DummyVectorEnv, RayVectorEnv, ShmemVectorEnv, SubprocVectorEnv, VectorEnvNormObs
 from tianshou.utils.torch_utils import policy_within_training_step
 
 from trpo_ts.collectors import RolloutCollector, VectorEnvNormReward, as_vector_env
@@ -35,8 +38,18 @@ def asynchronous(mode: AutoresetMode, **settings: Any) -> Any:
     return AsyncVectorEnv(functions(**settings), autoreset_mode=mode)
 
 
+def in_ray(**settings: Any) -> Any:
+    import ray
+
+    if not ray.is_initialized():
+        found = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}  # its processes import this file's modules
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env=found)
+    return RayVectorEnv(functions(**settings))
+
+
 KINDS: dict[str, Any] = {
     "dummy": lambda **settings: DummyVectorEnv(functions(**settings)),
+    "ray": in_ray,
     "subprocesses": lambda **settings: SubprocVectorEnv(functions(**settings)),
     "shared memory": lambda **settings: ShmemVectorEnv(functions(**settings)),
     **{f"sync {mode.name}": lambda mode=mode, **settings: sync(mode, **settings) for mode in MODES},
@@ -47,6 +60,13 @@ KINDS: dict[str, Any] = {
         functions(**settings), shared_memory=False, autoreset_mode=AutoresetMode.SAME_STEP
     ),
 }
+
+
+# Ray's processes take long to start.
+RAY = pytest.param(
+    "ray",
+    marks=[pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray")],
+)
 
 
 def replayed(buffer: Any, make_env: Any, seeds: list[int], first_action: Any) -> int:
@@ -74,14 +94,14 @@ def assert_equal_obs(recorded: Any, obs: Any) -> None:
         np.testing.assert_array_equal(np.asarray(recorded), np.asarray(obs))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [RAY if name == "ray" else name for name in KINDS])
 @pytest.mark.parametrize("obs", ["box", "dict"])
 @pytest.mark.parametrize("ends", ["random", "both"])
 def test_replaying_the_actions_gives_back_the_recording(kind: str, obs: str, ends: str) -> None:
     policy = make_policy(OBSERVATIONS[obs], ACTIONS["box"])
     collector = RolloutCollector(policy, KINDS[kind](obs=obs, ends=ends), VectorReplayBuffer(ENVS * 100, ENVS))
     # Tianshou gives each environment the one seed, gymnasium's vectors the seeds that follow it.
-    seeds = [5] * ENVS if kind in ("dummy", "subprocesses", "shared memory") else [5, 6, 7]
+    seeds = [5] * ENVS if kind in ("dummy", "ray", "subprocesses", "shared memory") else [5, 6, 7]
     collector.reset(gym_reset_kwargs={"seed": 5})
     with policy_within_training_step(policy):
         collector.collect(n_step=STEPS * ENVS)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from trpo_ts.envs import envpool_tasks
 from trpo_ts.envs.envpool_tasks import check_envpool_task, envpool_spaces, has_envpool_task, make_envpool
 
 
@@ -32,3 +33,11 @@ def test_its_tasks_its_spaces_and_its_seeds(recwarn):
     assert not np.array_equal(starts[0], starts[2])
     assert make_envpool("CartPole-v1", 1, 0, max_episode_steps=7).spec.config.max_episode_steps == 7
     assert not [warning for warning in recwarn if "precision" in str(warning.message)]
+
+
+def test_a_thread_for_every_eight_environments_and_at_most_the_cores(monkeypatch):
+    pytest.importorskip("envpool")
+    monkeypatch.setattr(envpool_tasks, "_usable_cores", lambda: 3)
+    found = [make_envpool("CartPole-v1", count, 0).config["num_threads"] for count in (1, 15, 16, 40)]
+    assert found == [1, 1, 2, 3]
+    assert make_envpool("CartPole-v1", 16, 0, threads=1).config["num_threads"] == 1

@@ -59,7 +59,7 @@ class Unsteady(gym.Env[Any, Any]):
         self.observation_space, self.action_space = OBSERVATIONS[obs], ACTIONS[act]
         self._obs, self._ends, self._infos, self._own_arrays = obs, ends, infos, own_arrays
         self._info: dict[str, Any] = {}
-        self._arrays: dict[str, np.ndarray] = {"place": np.zeros(2, np.float32), "seen": np.zeros(2, np.float32)}
+        self._arrays: dict[str, np.ndarray] = {}  # made where they are used: Ray would make them read-only
         self._steps = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -92,8 +92,9 @@ class Unsteady(gym.Env[Any, Any]):
         return {"place": self._array("place"), "inner": {"count": int(rng.integers(4)), "flag": flag}}
 
     def _array(self, name: str) -> np.ndarray:
-        self._arrays[name][:] = self.np_random.standard_normal(2)
-        return self._arrays[name] if self._own_arrays else self._arrays[name].copy()
+        array = self._arrays.setdefault(name, np.zeros(2, np.float32))
+        array[:] = self.np_random.standard_normal(2)
+        return array if self._own_arrays else array.copy()
 
     def _inform(self) -> dict[str, Any]:
         numbers: dict[str, Any] = {"steps": self._steps, "draw": float(self._steps) / 3, "even": self._steps % 2 == 0}

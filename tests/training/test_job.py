@@ -50,6 +50,17 @@ def test_a_seed_gives_one_training_and_another_seed_another_one():
     assert trained(make_job("Pendulum-v1", seed=4, **TINY)) != first
 
 
+def test_the_threads_of_envpool_change_no_result():
+    pytest.importorskip("envpool")
+    many = {**TINY, "env_backend": "envpool", "num_envs": 16}
+    first = trained(make_job("Pendulum-v1", env_threads=1, **many))
+    assert trained(make_job("Pendulum-v1", env_threads=2, **many)) == first
+    with pytest.raises(ValueError, match="env_threads must be an integer >= 1, got 0"):
+        make_job("Pendulum-v1", env_threads=0, **many)
+    with pytest.raises(ValueError, match='env_threads=2 is for env_backend="envpool", got "gymnasium"; leave it out'):
+        make_job("Pendulum-v1", env_threads=2, **TINY)
+
+
 def test_the_same_job_is_built_from_its_configuration_as_json():
     job = make_job("Pendulum-v1", seed=3, critic_fit=GaussNewtonFit(steps=2), preconditioner=None, **TINY)
     again = JobConfig.from_dict(json.loads(json.dumps(job.config.as_dict())))

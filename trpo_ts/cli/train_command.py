@@ -80,7 +80,7 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
         torch.set_num_threads(config.threads)
         keep_compiled()
         with refused_values():
-            job = build_job(config.job)
+            job = build_job(config.job, env_threads=None if parent is None else 1)  # several runs use the cores
         try:
             _acquire(lock)
             files.remove_remains()

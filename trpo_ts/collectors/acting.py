@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,8 +30,7 @@ from trpo_ts.uncompiled import original
 __all__ = ["Acting", "Action", "acting_of"]
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """What a policy does in one step of ``R`` environments.
 
     :param act: its actions as the buffer keeps them, shape ``(R, ...)``.
@@ -91,7 +90,7 @@ class _ByActor:
 
     def __call__(self, obs: Any, infos: Infos, state: Any) -> Action:
         if self._line is not None:
-            act = self._sampler(self._line(obs)).numpy()
+            act = self._sampler(self._line(obs))
         else:
             act, state = self._called(obs, infos, state)
         _check_finite(act)
@@ -102,7 +101,7 @@ class _ByActor:
         info = _NO_INFO if self._known else infos.as_batch()
         with torch.no_grad() if state is not None else self._mode():
             output, state = self._actor(obs, state=state, info=info)
-            act = self._sampler(output).cpu().numpy()
+            act = self._sampler(output)
         return act, None if state is None else Batch(state=state).state  # as Tianshou keeps it
 
     def deviations(self) -> np.ndarray | None:

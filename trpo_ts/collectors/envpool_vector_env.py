@@ -35,7 +35,7 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
         self._count = 2 if double_buffered else 1
         if len(self) < self._count:
             raise ValueError(f"double_buffered needs an EnvPool of at least 2 environments, got {len(self)}")
-        self._pools = [venv]
+        self._take([venv])
         self._under_way: deque[list[tuple[Any, int]]] = deque()
         if double_buffered:
             self.seed(list(venv.config["env_seed"]) or int(venv.config["seed"]))
@@ -43,7 +43,7 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
     @property
     def groups(self) -> list[np.ndarray]:
         """The environments of each pool."""
-        return list(np.array_split(np.arange(len(self)), self._count))
+        return self._groups
 
     def begin(self, ids: np.ndarray | None, seed: int | list[int] | None = None, **kwargs: Any) -> tuple[Any, Infos]:
         """Begin new episodes.
@@ -77,12 +77,12 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
 
     def receive(self) -> Transition:
         """Wait for the environments that were sent first."""
-        parts = [(pool.recv(reset=False, return_info=True), first) for pool, first in self._under_way.popleft()]
-        columns = list(zip(*(results[1:4] for results, _ in parts), strict=True))
-        rewards, terminated, truncated = (np.concatenate(column) for column in columns)
-        obs = joined_observations([observations_of(results[0]) for results, _ in parts])
-        infos = [_infos(results[4], first, len(results[1])) for results, first in parts]
-        return obs, rewards, terminated, truncated, concatenated_infos(infos)
+        parts = [_received(pool, first) for pool, first in self._under_way.popleft()]
+        if len(parts) == 1:
+            return parts[0]
+        obs, rewards, terminated, truncated, infos = zip(*parts, strict=True)
+        numbers = (np.concatenate(column) for column in (rewards, terminated, truncated))
+        return joined_observations(obs), *numbers, concatenated_infos(infos)
 
     def seed(self, seed: int | list[int] | None = None) -> list[Any]:
         """Make the environments anew with a seed: a number for the first, which the others follow, or one for each.
@@ -96,7 +96,8 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
                 f"seed cannot be changed of an EnvPool with render_mode={self.venv.render_mode!r}; make a new one"
             )
         seeds = [seed + i for i in range(len(self))] if isinstance(seed, int) else list(seed)
-        old, self._pools = self._pools, [_made_anew(self.venv, [seeds[i] for i in group]) for group in self.groups]
+        old = self._pools
+        self._take([_made_anew(self.venv, part.tolist()) for part in np.array_split(seeds, self._count)])
         self.venv = self._pools[0]
         for pool in old:
             pool.close()
@@ -108,20 +109,29 @@ class EnvPoolVectorEnv(ForeignVectorEnv):
             pool.close()
         self.is_closed = True
 
-    def _split(self, ids: np.ndarray | None) -> list[tuple[Any, int, np.ndarray, slice | np.ndarray]]:
+    def _take(self, pools: list[Any]) -> None:
+        """Make these the pools, among which the environments are divided in their order."""
+        self._pools = pools
+        self._groups = list(np.array_split(np.arange(len(self)), len(pools)))
+        self._whole: list[_Part] = [
+            (pool, group[0], (group - group[0]).astype(np.int32), slice(group[0], group[-1] + 1))
+            for pool, group in zip(pools, self._groups, strict=True)
+        ]
+
+    def _split(self, ids: np.ndarray | None) -> list[_Part]:
         """Return each pool with some of the environments: its first one, those in it, and their rows in ``ids``."""
         if ids is None or len(ids) == len(self):
-            groups = self.groups
-            return [
-                (pool, group[0], (group - group[0]).astype(np.int32), slice(group[0], group[-1] + 1))
-                for pool, group in zip(self._pools, groups, strict=True)
-            ]
-        parts: list[tuple[Any, int, np.ndarray, slice | np.ndarray]] = []
-        for pool, group in zip(self._pools, self.groups, strict=True):
+            return self._whole
+        parts: list[_Part] = []
+        for pool, group in zip(self._pools, self._groups, strict=True):
             rows = np.flatnonzero((ids >= group[0]) & (ids <= group[-1]))
             if rows.size:
                 parts.append((pool, group[0], (ids[rows] - group[0]).astype(np.int32), rows))
         return parts
+
+
+_Part = tuple[Any, int, np.ndarray, slice | np.ndarray]
+"""A pool, its first environment among all, some of its environments by its own numbers, and their rows."""
 
 
 def _made_anew(pool: Any, seeds: list[int]) -> Any:
@@ -132,6 +142,12 @@ def _made_anew(pool: Any, seeds: list[int]) -> Any:
         made = type(pool)(type(pool.spec)(type(pool.spec).gen_config(**config)))
         _ = made.observation_space, made.action_space  # made at their first use, and then kept
     return made
+
+
+def _received(pool: Any, first: int) -> Transition:
+    """Wait for a pool, whose first environment among all is given, and return what happened."""
+    obs, rewards, terminated, truncated, infos = pool.recv(reset=False, return_info=True)
+    return observations_of(obs), rewards, terminated, truncated, _infos(infos, first, len(rewards))
 
 
 def _infos(columns: dict[str, Any], first: int, count: int) -> Infos:

@@ -38,10 +38,14 @@ class RunningEpisodes:
             returns[env] = value
         return cls(returns, np.array([part._ep_len for part in parts]))
 
-    def step(self, envs: np.ndarray | slice, rewards: np.ndarray) -> None:
-        """Add a step of some environments."""
-        self.returns[envs] += rewards
-        self.lengths[envs] += 1
+    def step(self, envs: np.ndarray | None, rewards: np.ndarray) -> None:
+        """Add a step of some environments; None means all."""
+        if envs is None:
+            self.returns += rewards
+            self.lengths += 1
+        else:
+            self.returns[envs] += rewards
+            self.lengths[envs] += 1
 
     def begin(self, envs: np.ndarray) -> None:
         """Begin new episodes."""

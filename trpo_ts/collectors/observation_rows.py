@@ -25,13 +25,14 @@ def stacked_observations(observations: Sequence[Any]) -> Any:
     as in Tianshou's vector environments and batches.
     """
     first = observations[0]
-    if isinstance(first, Mapping):
+    is_array = isinstance(first, np.ndarray)
+    if not is_array and isinstance(first, Mapping):
         batch = Batch()
         for key in first:
             batch.__dict__[key] = stacked_observations([obs[key] for obs in observations])
         return batch
     try:
-        stacked = np.array(observations) if isinstance(first, np.ndarray) else np.stack(observations)
+        stacked = np.array(observations) if is_array else np.stack(observations)
     except ValueError:
         return np.array(observations, dtype=object)
     return stacked.astype(object) if stacked.dtype.kind in "US" else stacked

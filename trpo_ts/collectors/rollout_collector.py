@@ -246,10 +246,10 @@ class _Loop:
         self._recording.add(envs, infos, action.policy, step)
         if self._running is None:
             self._running = RunningEpisodes.of(self._parts, rewards)
-        self._running.step(slice(None) if group.everyone else envs, rewards)
+        self._running.step(None if group.everyone else envs, rewards)
         self._steps += len(envs)
         group.obs, group.infos, group.state = obs, infos, action.state
-        ended = np.flatnonzero(done)
+        (ended,) = done.nonzero()
         if ended.size:
             self._begin_episodes(group, ended)
         if self._recording.is_large:

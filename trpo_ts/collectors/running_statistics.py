@@ -25,16 +25,24 @@ def update(statistics: RunningMeanStd, rows: np.ndarray) -> None:
     if type(statistics).update is not RunningMeanStd.update or rows.dtype.kind != "f" or rows.dtype.itemsize < 4:
         statistics.update(rows)
         return
-    count = len(rows)
+    before, count = statistics.count, len(rows)
+    total, divisor = before + count, rows.dtype.type(count)
     # As np.mean and np.var do it, whose Python code takes most of their time on a few rows.
-    mean = np.add.reduce(rows, axis=0, keepdims=True) / rows.dtype.type(count)
+    mean = np.add.reduce(rows, axis=0) / divisor
     deviation = rows - mean
-    variance = np.add.reduce(np.multiply(deviation, deviation, out=deviation), axis=0) / rows.dtype.type(count)
-    delta = mean[0] - statistics.mean
-    total = statistics.count + count
-    second = statistics.var * statistics.count + variance * count + delta**2 * statistics.count * count / total
-    statistics.mean, statistics.var = statistics.mean + delta * count / total, second / total
-    statistics.count = total
+    variance = np.add.reduce(np.multiply(deviation, deviation, out=deviation), axis=0) / divisor
+    delta = mean - statistics.mean
+    between = delta * delta
+    between *= before
+    between *= count
+    between /= total
+    variance *= count
+    second = statistics.var * before
+    second += variance
+    second += between
+    delta *= count
+    delta /= total
+    statistics.mean, statistics.var, statistics.count = statistics.mean + delta, second / total, total
 
 
 def normalised(statistics: RunningMeanStd, rows: np.ndarray) -> np.ndarray:

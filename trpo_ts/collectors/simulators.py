@@ -101,18 +101,18 @@ class _InProcess(_AtOnce):
     def __init__(self, env: DummyVectorEnv) -> None:
         super().__init__(len(env))
         workers: list[Any] = env.workers
-        self._envs = [worker.env for worker in workers]
+        self._numbered = list(zip(self.groups[0], [worker.env for worker in workers], strict=True))
 
     def begin(self, ids: np.ndarray | None, **kwargs: Any) -> tuple[Any, Infos]:
-        begun = [self._envs[i].reset(**kwargs) for i in self._chosen(ids)]
+        begun = [env.reset(**kwargs) for _, env in self._chosen(ids)]
         return stacked_observations([obs for obs, _ in begun]), RowInfos.of([info for _, info in begun])
 
     def _step(self, actions: np.ndarray, ids: np.ndarray | None) -> Transition:
         chosen = self._chosen(ids)
         obs, rewards, terminated, truncated, infos = zip(
-            *[self._envs[i].step(action) for i, action in zip(chosen, actions, strict=True)], strict=True
+            *[env.step(action) for (_, env), action in zip(chosen, actions, strict=True)], strict=True
         )
-        for i, info in zip(chosen, infos, strict=True):
+        for (i, _), info in zip(chosen, infos, strict=True):
             info["env_id"] = i  # as Tianshou's vectors do
         return (
             stacked_observations(obs),
@@ -122,8 +122,8 @@ class _InProcess(_AtOnce):
             RowInfos.of(infos),
         )
 
-    def _chosen(self, ids: np.ndarray | None) -> np.ndarray:
-        return self.groups[0] if ids is None else ids
+    def _chosen(self, ids: np.ndarray | None) -> list[tuple[np.int64, Any]]:
+        return self._numbered if ids is None else [self._numbered[i] for i in ids]
 
 
 class _ByItsMethods(_AtOnce):

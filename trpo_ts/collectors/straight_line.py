@@ -1,9 +1,9 @@
 """An actor's forward pass as a list of operations.
 
 On sixteen observations, the calls of a perceptron's modules take longer than its matrix products. During a collect the
-parameters do not change, so what depends on them alone is computed once. Nothing here has a graph, since parameters are
-detached: entering ``torch.inference_mode`` at each step would take as long as two of the layers. The numbers are those
-of the modules, bit for bit.
+parameters do not change, so each operation is bound to its weights and to the memory that it reads and writes, once for
+each number of observations. Nothing here has a graph, since parameters are detached: entering ``torch.inference_mode``
+at each step would take as long as two of the layers. The numbers are those of the modules, bit for bit.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ from trpo_ts.policies.gaussian import FreeStd, GaussianActor
 
 __all__ = ["straight_line"]
 
-Operation = Callable[[Any], Any]
 
-
-def straight_line(actor: nn.Module) -> Operation | None:
+def straight_line(actor: nn.Module) -> Callable[[Any], Any] | None:
     """Return what maps observations to the actor's output, without its state; None for actors of other classes.
 
     The output is good until the next call.
@@ -39,86 +37,95 @@ def straight_line(actor: nn.Module) -> Operation | None:
     trunk = actor.preprocess
     if type(trunk) is not Trunk or is_watched(trunk) or is_watched(trunk.layers):
         return None
-    encode = _encoder(trunk)
-    layers = [_operation(layer) for layer in trunk.layers]
-    if type(actor) is LinearActor:
-        return partial(_composed, [encode, *layers, _operation(actor.last)])
-    assert isinstance(actor, GaussianActor)
-    return partial(
-        _gaussian, partial(_composed, [encode, *layers]), _operation(actor.mu), _deviation(actor), actor._action_shape
-    )
+    if next(trunk.layers.parameters()).device.type != "cpu":
+        return None
+    return _StraightLine(actor)
 
 
-def _composed(operations: list[Operation], value: Any) -> Any:
-    for operation in operations:
-        value = operation(value)
-    return value
+class _StraightLine:
+    """The passes of an actor, by the number of their observations."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self._passes: dict[int, _Pass] = {}
+
+    def __call__(self, obs: Any) -> Any:
+        known = self._passes.get(len(obs))
+        if known is None:
+            known = self._passes[len(obs)] = _Pass(self._actor, obs)
+            return known.output()
+        return known(obs)
 
 
-def _operation(layer: nn.Module) -> Operation:
-    if has_forward_of(nn.Linear, layer) and layer.bias is not None:
-        return _Linear(layer)
-    return torch.tanh_ if has_forward_of(nn.Tanh, layer) else torch.no_grad()(layer)
+class _Pass:
+    """The operations on so many observations, which have run once when the pass has been made.
+
+    :param actor: the actor.
+    :param obs: the first observations.
+    """
+
+    def __init__(self, actor: Any, obs: Any) -> None:
+        self._operations: list[Callable[[], Tensor]] = []
+        trunk = actor.preprocess
+        self._encode, features = _encoder(trunk, obs)
+        for layer in trunk.layers:
+            features = self._then(layer, features)
+        self.output = self._output_of(actor, features)
+
+    def __call__(self, obs: Any) -> Any:
+        self._encode(obs)
+        for operation in self._operations:
+            operation()
+        return self.output()
+
+    def _output_of(self, actor: Any, features: Tensor) -> Callable[[], Any]:
+        """Append the operations behind the features, and return what gives the output after all have run."""
+        if type(actor) is LinearActor:
+            numbers = self._then(actor.last, features)
+            return lambda: numbers
+        shape = (len(features), *actor._action_shape)
+        mean, deviation = self._then(actor.mu, features).view(shape), torch.no_grad()(actor.sigma)
+        if type(actor.sigma) is not FreeStd or is_watched(actor.sigma):
+            return lambda: (mean, deviation(features).reshape(shape))
+        mean_and_constant = mean, deviation(features).reshape(shape)
+        return lambda: mean_and_constant
+
+    def _then(self, layer: Any, inputs: Tensor) -> Tensor:
+        """Append a layer's operation, run it, and return where it writes its results."""
+        if has_forward_of(nn.Linear, layer) and layer.bias is not None:
+            results = inputs.new_empty(len(inputs), layer.out_features)
+            weight = layer.weight.detach().t()
+            operation: Callable[[], Tensor] = partial(torch.addmm, layer.bias.detach(), inputs, weight, out=results)
+        elif has_forward_of(nn.Tanh, layer):
+            operation = partial(torch.tanh_, inputs)  # nobody else reads them
+        else:
+            call = torch.no_grad()(layer)
+            memory: Tensor = call(inputs).clone()
+            self._operations.append(lambda: memory.copy_(call(inputs)))
+            return memory
+        self._operations.append(operation)
+        return operation()
 
 
-class _Linear:
-    """A linear layer whose results are written over those of the step before."""
-
-    def __init__(self, layer: Any) -> None:
-        self._weight, self._bias = layer.weight.detach().t(), layer.bias.detach()
-        self._results: dict[int, Tensor] = {}
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        result = self._results.get(len(inputs))
-        if result is None:
-            result = self._results[len(inputs)] = inputs.new_empty(len(inputs), len(self._bias))
-        return torch.addmm(self._bias, inputs, self._weight, out=result)
-
-
-def _encoder(trunk: Trunk) -> Operation:
+def _encoder(trunk: Trunk, obs: Any) -> tuple[Callable[[Any], Any], Tensor]:
+    """Return what writes the vectors of observations into memory, and the memory, which holds those of ``obs``."""
     encoder, like = trunk.encoder, next(trunk.layers.parameters())
+    encoded = torch.no_grad()(partial(encoder, like=like))
+    vectors = encoded(obs).clone()
 
-    @torch.no_grad()
-    def encoded(obs: Any) -> Tensor:
-        vectors: Tensor = encoder(obs, like)
-        return vectors.clone()  # tanh_ may change it
+    def encode(obs: Any) -> None:
+        vectors.copy_(encoded(obs))
 
-    if not (
-        type(encoder) is VectorEncoder
-        and encoder.scale is None
-        and not is_watched(encoder)
-        and like.device.type == "cpu"
-        and like.dtype is torch.float32
-    ):
-        return encoded
+    if type(encoder) is not VectorEncoder or encoder.scale is not None or is_watched(encoder):
+        return encode, vectors
+    if like.dtype is not torch.float32:
+        return encode, vectors
+    memory = vectors.numpy()
 
-    def vectors(obs: Any) -> Tensor:
-        if type(obs) is not np.ndarray or obs.dtype.kind != "f" or obs.size != len(obs) * encoder.output_dim:
-            return encoded(obs)
-        return torch.from_numpy(obs.reshape(len(obs), -1).astype(np.float32))
+    def copy(obs: Any) -> None:
+        if type(obs) is np.ndarray and obs.dtype.kind == "f" and obs.size == memory.size:
+            np.copyto(memory, obs.reshape(memory.shape), casting="same_kind")
+        else:
+            encode(obs)
 
-    return vectors
-
-
-def _deviation(actor: GaussianActor) -> Operation:
-    """Return what maps features to standard deviations; those that no feature changes are computed once."""
-    if type(actor.sigma) is not FreeStd or is_watched(actor.sigma):
-        return torch.no_grad()(actor.sigma)  # of shape (N, count), as the mean
-    deviation = actor.sigma.std().detach().view(actor._action_shape)
-    rows: dict[int, Tensor] = {}
-
-    def repeated(features: Tensor) -> Tensor:
-        count = len(features)
-        if count not in rows:
-            rows[count] = deviation.expand(count, *deviation.shape)
-        return rows[count]
-
-    return repeated
-
-
-def _gaussian(
-    features_of: Operation, mean: Operation, deviation: Operation, shape: tuple[int, ...], obs: Any
-) -> tuple[Tensor, Tensor]:
-    features = features_of(obs)
-    loc, scale = mean(features), deviation(features)
-    return (loc, scale) if len(shape) == 1 else (loc.view(-1, *shape), scale.view(-1, *shape))
+    return copy, vectors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,18 +44,33 @@ def envpool_spaces(task: str) -> tuple[gym.Space[Any], gym.Space[Any]]:
         return spec.gymnasium_observation_space, spec.gymnasium_action_space
 
 
-def make_envpool(task: str, count: int, seed: int, *, max_episode_steps: int | None = None) -> Any:
-    """Return so many environments of EnvPool, synchronous and on one thread, so that a seed gives one training.
+def make_envpool(
+    task: str, count: int, seed: int, *, threads: int | None = None, max_episode_steps: int | None = None
+) -> Any:
+    """Return so many environments of EnvPool, synchronous, so that a seed gives one training on any number of threads.
 
+    :param threads: how many simulate, >= 1. None takes one for every eight environments, and at most the cores that
+        this process may use: for fewer, handing over the actions takes longer than it saves.
     :param max_episode_steps: the time limit of an episode; None takes the task's own.
     """
     import envpool
 
+    if threads is None:
+        threads = max(1, min(count // _ENVS_OF_A_THREAD, _usable_cores()))
     limit = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
     with quiet_spaces():
-        envs = envpool.make_gymnasium(task, num_envs=count, num_threads=1, seed=seed, **limit)
+        envs = envpool.make_gymnasium(task, num_envs=count, num_threads=threads, seed=seed, **limit)
         _ = envs.observation_space, envs.action_space  # made at their first use, and then kept
         return envs
+
+
+_ENVS_OF_A_THREAD = 8
+
+
+def _usable_cores() -> int:
+    """Return on how many cores this process may run."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system
+    return (os.cpu_count() or 1) if allowed is None else len(allowed(0))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from trpo_ts.training.job_config import JobConfig, resolve
 from trpo_ts.training.learner import make_learner
 from trpo_ts.training.trainer_params import trainer_params
 from trpo_ts.trpo import TRPO
+from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["Job", "build_job", "make_job"]
 
@@ -64,6 +65,7 @@ def make_job(
     seed: int = 0,
     *,
     env_backend: str = "auto",
+    env_threads: int | None = None,
     **overrides: Any,
 ) -> Job:
     """Return a whole training of a task: algorithm, environments, collectors and trainer parameters.
@@ -81,18 +83,27 @@ def make_job(
     :param seed: of networks, actions and environments, >= 0.
     :param env_backend: who runs the environments: ``"gymnasium"``; ``"envpool"``, which is faster and whose episodes
         no checkpoint can hold; or ``"auto"``: EnvPool for the tasks that only EnvPool has.
+    :param env_threads: the threads in which EnvPool simulates, >= 1. They change no result. None takes one for every
+        eight environments, and at most the cores that the process may use; take 1 where other work uses the cores.
     :param overrides: settings in place of the preset's, such as ``max_kl=0.02`` or
         ``critic_fit=GaussNewtonFit(steps=2)``; :class:`trpo_ts.presets.Settings` lists them.
     :raises ValueError: for an unknown task or preset, missing packages, and settings that are out of range or do not
         suit the task; the message says what to do.
     :raises TypeError: for a name that is no setting.
     """
-    return build_job(resolve(task, preset, seed, env_backend=env_backend, **overrides))
+    config = resolve(task, preset, seed, env_backend=env_backend, **overrides)
+    if env_threads is not None and config.env_backend != "envpool":
+        raise ValueError(
+            f'env_threads={env_threads} is for env_backend="envpool", got "{config.env_backend}"; leave it out'
+        )
+    return build_job(config, env_threads=env_threads)
 
 
-def build_job(config: JobConfig) -> Job:
+def build_job(config: JobConfig, *, env_threads: int | None = None) -> Job:
     """Return the training that a configuration describes; see :func:`make_job`."""
     settings = config.settings
+    if env_threads is not None:
+        check_integer("env_threads", env_threads, 1)
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     torch.manual_seed(config.seed)
@@ -103,11 +114,12 @@ def build_job(config: JobConfig) -> Job:
             f"{observation_space}"
         )
     algorithm = make_learner(settings, observation_space, action_space)
-    training_envs = _vector_env(config, _seeds(config.seed, 0, settings.num_envs))
+    training_envs = _vector_env(config, _seeds(config.seed, 0, settings.num_envs), env_threads)
     training_collector = _collector(algorithm, training_envs, settings.segment)
     test_envs, test_collector = None, None
     if settings.test_every:
-        test_envs = _vector_env(config, _seeds(config.seed, 1, min(settings.test_episodes, _MOST_TEST_ENVS)))
+        test_seeds = _seeds(config.seed, 1, min(settings.test_episodes, _MOST_TEST_ENVS))
+        test_envs = _vector_env(config, test_seeds, env_threads)
         _share_statistics(training_envs, test_envs)
         test_collector = _collector(algorithm, test_envs, None)
     return Job(
@@ -121,13 +133,12 @@ def build_job(config: JobConfig) -> Job:
     )
 
 
-def _vector_env(config: JobConfig, seeds: Sequence[int]) -> BaseVectorEnv:
+def _vector_env(config: JobConfig, seeds: Sequence[int], threads: int | None) -> BaseVectorEnv:
     """Return an environment for each seed, normalised where the settings say so."""
     envs: BaseVectorEnv
+    limit = config.settings.max_episode_steps
     if config.env_backend == "envpool":
-        envs = as_vector_env(
-            make_envpool(config.task, len(seeds), seeds[0], max_episode_steps=config.settings.max_episode_steps)
-        )
+        envs = as_vector_env(make_envpool(config.task, len(seeds), seeds[0], threads=threads, max_episode_steps=limit))
     else:
         make_env = partial(make_task, config.task, **config.settings.shaping())
         envs = DummyVectorEnv([make_env] * len(seeds))
