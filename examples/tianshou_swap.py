@@ -36,7 +36,7 @@ if importlib.util.find_spec("trpo_ts") is None:
 
 # %%
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
@@ -84,7 +84,7 @@ TASK, NUM_ENVS, ROLLOUT, SEED = "CartPole-v1", 16, 1024, 1
 def make_algorithm(algorithm_class: type[OnPolicyAlgorithm]) -> OnPolicyAlgorithm:
     """Return TRPO of a class around Tianshou's networks, always with the same first parameters."""
     torch.manual_seed(SEED)
-    np.random.seed(SEED)  # Tianshou draws from NumPy's global generator
+    np.random.seed(SEED)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     env = gym.make(TASK)
     actor_net, critic_net = (Net(state_shape=(4,), hidden_sizes=(64, 64), activation=nn.Tanh) for _ in range(2))
     actor = DiscreteActor(preprocess_net=actor_net, action_shape=env.action_space.n, softmax_output=False)
@@ -200,7 +200,9 @@ print("trpo_ts.TRPO keeps it:", max(record.kl for record in ours.recorder.update
 # and [`failing_runs.ipynb`](failing_runs.ipynb) what they look like when a run goes wrong.
 
 # %%
-learning_figure(ours.recorder.updates, max_kl=0.02, tests=ours.recorder.tests, title="trpo_ts.TRPO on CartPole-v1").show()
+learning_figure(
+    ours.recorder.updates, max_kl=0.02, tests=ours.recorder.tests, title="trpo_ts.TRPO on CartPole-v1"
+).show()
 
 # %% [markdown]
 # A policy over discrete actions has no standard deviation; its entropy takes that place.
@@ -221,9 +223,13 @@ for tag in ("update/kl/mean", "update/explained_variance", "update/step_fraction
 
 # %%
 faster = run("collector", trpo_ts.TRPO, RolloutCollector)
-same = [a.episode_returns == b.episode_returns for a, b in zip(ours.recorder.updates, faster.recorder.updates, strict=True)]
+same = [
+    a.episode_returns == b.episode_returns for a, b in zip(ours.recorder.updates, faster.recorder.updates, strict=True)
+]
 print("same episodes:", all(same))
-print(f"CPU time of the whole run: {ours.cpu_seconds:.1f} s with Collector, {faster.cpu_seconds:.1f} s with RolloutCollector")
+print(
+    f"CPU time of the whole run: {ours.cpu_seconds:.1f} s with Collector, {faster.cpu_seconds:.1f} s with RolloutCollector"
+)
 
 # %% [markdown]
 # The tests are part of both times; they use Tianshou's collector here.

@@ -724,7 +724,11 @@ def trust_region_figure(problem: Problem, natural: Tensor, plain: Tensor, fisher
         ends = torch.stack([centre, centre + delta])
         figure.add_trace(line(*ends.T.tolist(), mode="lines+markers", color=color, name=name).update(line={"width": 4}))
     figure.update_layout(
-        template="plotly_white", height=620, legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"}
+        template="plotly_white",
+        width=720,
+        height=640,
+        font={"size": 13, "color": "#24292F"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
     )
     figure.update_layout(title={"text": "One step in the plane of two parameters", "x": 0, "xref": "paper"})
     figure.update_xaxes(title="gain of the position (1/m)", constrain="domain")
@@ -885,7 +889,9 @@ def comparison_figure(trainings: dict[str, Training]) -> go.Figure:
 comparison_figure({"from scratch: 10 products": training, "trpo_ts: K-FAC": package_training}).show()
 for name, result in (("from scratch", training), ("trpo_ts", package_training)):
     last = np.mean([record.return_mean for record in result.records[-5:]])
-    print(f"{name:13s} last five updates: mean return {last:.1f}; {1000 * result.seconds:.0f} ms of CPU time per policy step")
+    print(
+        f"{name:13s} last five updates: mean return {last:.1f}; {1000 * result.seconds:.0f} ms of CPU time per policy step"
+    )
 
 # %% [markdown]
 # The two learn alike; the difference is chance. One seed proves nothing more: the [benchmarks](../docs/benchmarks.md)
@@ -954,7 +960,7 @@ def solve_figure(most_products: int) -> go.Figure:
         )
     panels = [
         Panel(
-            "Residual |g - Cx| / |g|", "share (log scale)", residuals, 220, {"type": "log", "exponentformat": "power"}
+            "Residual |g - Cx| / |g|", "share of |g|", residuals, 220, {"type": "log", "dtick": 1, "tickformat": ".0%"}
         ),
         Panel("Predicted improvement of the scaled step", "% of the best", shares, 180),
     ]

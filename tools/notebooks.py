@@ -1,7 +1,7 @@
 """Execute the notebooks in examples/ and write them with their outputs: python tools/notebooks.py [NAME...].
 
-The script beside each notebook is what people edit (jupytext, percent format). Figures are stored twice: as Plotly's own
-description, for whoever can draw it, and as a PNG, for GitHub and other pages without JavaScript.
+The script beside each notebook is what people edit (jupytext, percent format). Figures are stored twice: as Plotly's
+own description, for whoever can draw it, and as a PNG, for GitHub and other pages without JavaScript.
 """
 
 from __future__ import annotations
@@ -36,7 +36,12 @@ def executed(name: str) -> NotebookNode:
     os.environ |= {"PLOTLY_RENDERER": "plotly_mimetype", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(
-            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}, coalesce_streams=True, record_timing=False
+            notebook,
+            timeout=600,
+            kernel_name="python3",
+            resources={"metadata": {"path": folder}},
+            coalesce_streams=True,
+            record_timing=False,
         ).execute()
     return tidy(notebook)
 
