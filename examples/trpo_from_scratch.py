@@ -108,7 +108,7 @@ def check(name: str, ours: Tensor | float, package: Tensor | float, tolerance: f
 # leave one policy as it is and ruin another. TRPO measures the change of the policy itself, by the KL divergence,
 # averaged over the visited states:
 #
-# $$\bar D(\theta) = \frac1N \sum_{n=1}^N D_{\mathrm{KL}}\left(\pi_{\mathrm{old}}(\cdot \mid s_n) \,\Vert\, \pi_\theta(\cdot \mid s_n)\right), \qquad D_{\mathrm{KL}}(p \,\Vert\, q) = \mathbb E_{a \sim p} \log \frac{p(a)}{q(a)}$$
+# $$\bar D(\theta) = \frac1N \sum_{n=1}^N D_{\mathrm{KL}}\left(\pi_{\mathrm{old}}(\cdot \mid s_n) \Vert \pi_\theta(\cdot \mid s_n)\right), \qquad D_{\mathrm{KL}}(p \Vert q) = \mathbb E_{a \sim p} \log \frac{p(a)}{q(a)}$$
 #
 # **The constrained problem** of one update, with $\delta$ = `max_kl` (TRPO, equations 12 and 14):
 #
@@ -121,13 +121,13 @@ def check(name: str, ours: Tensor | float, package: Tensor | float, tolerance: f
 # **Step 1: simple models.** Write $\Delta\theta = \theta - \theta_{\mathrm{old}}$. Take $L$ to first order. $\bar D$ has
 # no first order: it is zero at $\theta_{\mathrm{old}}$, and that is its minimum. Take it to second order:
 #
-# $$L(\theta) \approx L(\theta_{\mathrm{old}}) + g^\top \Delta\theta, \qquad \bar D(\theta) \approx \tfrac12\, \Delta\theta^\top F\, \Delta\theta, \qquad F = \nabla^2_\theta \bar D(\theta_{\mathrm{old}})$$
+# $$L(\theta) \approx L(\theta_{\mathrm{old}}) + g^\top \Delta\theta, \qquad \bar D(\theta) \approx \tfrac12 \Delta\theta^\top F \Delta\theta, \qquad F = \nabla^2_\theta \bar D(\theta_{\mathrm{old}})$$
 #
 # **Step 2: what $F$ is.** Only $\log \pi_\theta$ in the divergence depends on $\theta$. Differentiate twice under the
-# expectation. $\mathbb E\, \nabla^2 \pi_\theta / \pi_\theta = 0$, since probabilities always sum to one, and the Fisher
+# expectation. $\mathbb E \nabla^2 \pi_\theta / \pi_\theta = 0$, since probabilities always sum to one, and the Fisher
 # information matrix remains:
 #
-# $$F = -\frac1N \sum_n \mathbb E_{a \sim \pi_{\mathrm{old}}} \nabla^2_\theta \log \pi_\theta(a \mid s_n) = \frac1N \sum_n \mathbb E_{a \sim \pi_{\mathrm{old}}} \left[\nabla_\theta \log \pi_\theta(a \mid s_n)\, \nabla_\theta \log \pi_\theta(a \mid s_n)^\top\right]$$
+# $$F = -\frac1N \sum_n \mathbb E_{a \sim \pi_{\mathrm{old}}} \nabla^2_\theta \log \pi_\theta(a \mid s_n) = \frac1N \sum_n \mathbb E_{a \sim \pi_{\mathrm{old}}} \left[\nabla_\theta \log \pi_\theta(a \mid s_n) \nabla_\theta \log \pi_\theta(a \mid s_n)^\top\right]$$
 #
 # It measures how strongly each direction in parameter space changes the policy.
 #
@@ -138,7 +138,7 @@ def check(name: str, ours: Tensor | float, package: Tensor | float, tolerance: f
 # The direction $F^{-1} g$ is the *natural gradient*. A linear objective is largest on the edge of the region, so the
 # constraint is an equality, which gives $\nu$:
 #
-# $$\tfrac12\, \tfrac1{\nu^2}\, g^\top F^{-1} g = \delta \qquad\Longrightarrow\qquad \Delta\theta^\star = \sqrt{\frac{2\delta}{g^\top F^{-1} g}}\; F^{-1} g$$
+# $$\tfrac12 \tfrac1{\nu^2} g^\top F^{-1} g = \delta \qquad\Longrightarrow\qquad \Delta\theta^\star = \sqrt{\frac{2\delta}{g^\top F^{-1} g}} F^{-1} g$$
 #
 # **What is left to do** is numerical. $F$ has as many rows as the policy has parameters, so nobody stores it. Two tools
 # are enough: products $v \mapsto F v$, and conjugate gradient, which solves $F x = g$ with such products alone. The
@@ -218,7 +218,7 @@ print(sum(p.numel() for p in policy.parameters()), "parameters of the policy")
 # %% [markdown]
 # The divergence of two Gaussians has a closed form. For each component of the action:
 #
-# $$D_{\mathrm{KL}}\left(\mathcal N(\mu_1, \sigma_1^2) \,\Vert\, \mathcal N(\mu_2, \sigma_2^2)\right) = \log\frac{\sigma_2}{\sigma_1} + \frac{\sigma_1^2 + (\mu_1 - \mu_2)^2}{2 \sigma_2^2} - \frac12$$
+# $$D_{\mathrm{KL}}\left(\mathcal N(\mu_1, \sigma_1^2) \Vert \mathcal N(\mu_2, \sigma_2^2)\right) = \log\frac{\sigma_2}{\sigma_1} + \frac{\sigma_1^2 + (\mu_1 - \mu_2)^2}{2 \sigma_2^2} - \frac12$$
 #
 # The unit is the nat. Moving the mean by one standard deviation costs half a nat. With a small $\sigma$ the same change
 # of the mean costs more.
@@ -693,12 +693,17 @@ def over_plane(value: Callable[[Tensor], Tensor], xs: Tensor, ys: Tensor) -> np.
         return np.array([[float(value(torch.stack([x, y]))) for x in xs] for y in ys], dtype=np.float32)
 
 
+def edge_of_model(centre: Tensor, fisher: Tensor, max_kl: float) -> Tensor:
+    """Return points, shape ``(2, 121)``, where the quadratic model of the divergence is ``max_kl``."""
+    angles = torch.linspace(0.0, 2.0 * torch.pi, 121)
+    circle = torch.stack([angles.cos(), angles.sin()])
+    return centre[:, None] + (2.0 * max_kl) ** 0.5 * torch.linalg.solve(torch.linalg.cholesky(fisher).T, circle)
+
+
 def trust_region_figure(problem: Problem, natural: Tensor, plain: Tensor, fisher: Tensor, max_kl: float) -> go.Figure:
     """Draw surrogate, true region, model's region and both steps over the plane of the two parameters."""
     centre = problem.theta_old
-    angles = torch.linspace(0.0, 2.0 * torch.pi, 121)
-    circle = torch.stack([angles.cos(), angles.sin()])
-    ellipse = centre[:, None] + (2.0 * max_kl) ** 0.5 * torch.linalg.inv(torch.linalg.cholesky(fisher).T) @ circle
+    ellipse = edge_of_model(centre, fisher, max_kl)
     reach = 1.35 * (ellipse - centre[:, None]).abs().amax(dim=1)
     xs, ys = (torch.linspace(float(c - r), float(c + r), 41) for c, r in zip(centre, reach, strict=True))
     axes = {"x": xs.numpy(), "y": ys.numpy()}
@@ -725,12 +730,13 @@ def trust_region_figure(problem: Problem, natural: Tensor, plain: Tensor, fisher
         figure.add_trace(line(*ends.T.tolist(), mode="lines+markers", color=color, name=name).update(line={"width": 4}))
     figure.update_layout(
         template="plotly_white",
-        width=720,
-        height=640,
+        title={"text": "One step in the plane of two parameters", "x": 0.02, "y": 0.97, "font": {"size": 17}},
         font={"size": 13, "color": "#24292F"},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        width=760,
+        height=660,
+        margin={"t": 110},
     )
-    figure.update_layout(title={"text": "One step in the plane of two parameters", "x": 0, "xref": "paper"})
     figure.update_xaxes(title="gain of the position (1/m)", constrain="domain")
     return figure.update_yaxes(title="gain of the velocity (s/m)", scaleanchor="x", constrain="domain")
 
@@ -1054,14 +1060,14 @@ line_search_figure().show()
 #
 # ### SB3-contrib: what each hyper-parameter does, and its name here
 #
-# Defaults are those of SB3-contrib 2.9.2. $A$ is the number of components of an action.
+# Defaults are those of SB3-contrib 2.9.2. $K$ is the number of components of an action.
 #
 # | SB3-contrib | Default | What it does | `trpo_ts` |
 # | --- | --- | --- | --- |
 # | `policy` | required | Networks of actor and critic, from a name | `policy=make_policy(obs_space, act_space)`, `critic=make_critic(obs_space)` |
 # | `policy_kwargs` | `None` | `net_arch`, `activation_fn`, `log_std_init` of the networks | `hidden_sizes`, `activation`, `initial_std` = exp(`log_std_init`) of `make_policy` |
-# | `target_kl` | 0.01 | Size of the trust region, in nats *per action component* | `max_kl` = $A$ × `target_kl`, see below |
-# | `cg_damping` | 0.1 | Added to the Fisher matrix's diagonal. Larger: closer to the plain gradient | `cg_damping` = $A$ × `cg_damping`, see below |
+# | `target_kl` | 0.01 | Size of the trust region, in nats *per action component* | `max_kl` = $K$ × `target_kl`, see below |
+# | `cg_damping` | 0.1 | Added to the Fisher matrix's diagonal. Larger: closer to the plain gradient | `cg_damping` = $K$ × `cg_damping`, see below |
 # | `cg_max_steps` | 15 | Most products of conjugate gradient. More: a more exact direction | `cg_iters`, with `preconditioner=None, cg_tolerance=0` |
 # | `line_search_shrinking_factor` | 0.8 | Factor between candidates of the line search | `backtrack_coeff` |
 # | `line_search_max_iter` | 10 | Candidates before the search gives up | `max_backtracks` |
@@ -1083,10 +1089,10 @@ line_search_figure().show()
 # | `env` | required | One environment or several | the collector's environments |
 #
 # **The two that you cannot copy.** SB3-contrib takes the mean of the KL divergence over rows *and over the components of
-# a Gaussian action*. The joint divergence is the sum over the components, so it is $A$ times as large. SB3's Fisher
-# matrix is therefore $F / A$, and
+# a Gaussian action*. The joint divergence is the sum over the components, so it is $K$ times as large. SB3's Fisher
+# matrix is therefore $F / K$, and
 #
-# $$\left(\tfrac1A F + c I\right) x = g \qquad\Longleftrightarrow\qquad \left(F + A c\, I\right) \tfrac{x}{A} = g$$
+# $$\left(\tfrac1K F + c I\right) x = g \qquad\Longleftrightarrow\qquad \left(F + K c I\right) \tfrac{x}{K} = g$$
 #
 # With `target_kl=0.01` and six action components the policy may move by 0.06 nats, with six times the damping. The
 # same holds for MultiBinary actions. For Discrete and MultiDiscrete ones SB3 sums, and the numbers are the same in both.
