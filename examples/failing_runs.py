@@ -129,7 +129,7 @@ show_table(healthy)
 # * **return** rises, with noise.
 # * **KL** is above zero, at most `max_kl` = 0.02, and of its order.
 # * **fraction**, the accepted part of the full step, is 1 or one factor less.
-# * **expected** is what the linear model promised, **achieved** what the step gained. They are close.
+# * **expected** is what the linear model promised, **achieved** what the step gained. They are close in most updates.
 # * **explained**, the variance of the returns that the critic explains, goes towards 1.
 # * **vf_loss**, the critic's error, falls.
 # * **std**, the policy's standard deviation, falls slowly.
@@ -145,6 +145,17 @@ show_table(wild_critic)
 comparison(
     wild_critic, {"return_mean": RETURN, "explained_variance": EXPLAINED}, "A learning rate of 100 for the critic"
 ).show()
+
+# %% [markdown]
+# **What you see.** The return rises at first, then falls by hundreds, more than once. *Explained* stays around zero: the
+# critic predicts no better than a constant. *vf_loss* rises to tens of thousands, where the healthy run has ten.
+# The policy steps look healthy, and are all accepted.
+#
+# **What it means.** The trust region bounds the step. It does not make the advantages true. Advantages from a bad critic
+# are mostly noise, and the policy follows them within its bound.
+#
+# **What to try.** Divide the learning rate by ten until *vf_loss* falls smoothly. Or use `critic_fit=GaussNewtonFit()`, which
+# has no learning rate; the healthy run uses it.
 
 # %% [markdown]
 # ## 3. `max_kl` is far too large
