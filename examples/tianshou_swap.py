@@ -175,8 +175,9 @@ returns_figure({"tianshou.algorithm.TRPO": tianshous, "trpo_ts.TRPO": ours}).sho
 
 # %% [markdown]
 # One seed says that both learn, and not which one learns better. Over several seeds the differences
-# [are within chance](../docs/benchmarks.md#learning). What differs is the time of an update, the bound on the KL, and
-# what an update tells you.
+# [are within chance](../docs/benchmarks.md#learning). What differs is the [time of an update](../docs/benchmarks.md), and
+# what an update tells you. With minibatches the KL bound differs too: Tianshou's holds for each minibatch, this one for
+# the rollout.
 #
 # ## 3. Read the statistics
 #
