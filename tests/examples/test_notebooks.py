@@ -54,9 +54,9 @@ def texts(notebook):
 
 
 def assert_runs(tool, name, monkeypatch):
-    # What the kernel inherits; the tool sets it too.
-    monkeypatch.setenv("PLOTLY_RENDERER", "plotly_mimetype")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # The kernel inherits the environment; what the tool changes in it is undone after the test.
+    for variable in ("PLOTLY_RENDERER", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = tool.executed(name)
     kinds = [output.output_type for output in outputs(notebook)]
