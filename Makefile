@@ -5,10 +5,14 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH := .venv/.installed-bench
 
-.PHONY: demo test nightly tianshou-tests bench lint types wheel clean
+.PHONY: demo notebooks test nightly tianshou-tests bench lint types wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
+
+# Executes the scripts in examples/ that are notebooks, and writes the notebooks. Images need Chromium or Chrome.
+notebooks: $(STAMP)
+	$(BIN)/python tools/notebooks.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
