@@ -71,7 +71,7 @@ def test_point_mass_learns_and_reports(tmp_path):
     updates = [r for r in load_records(tmp_path / "records.jsonl") if isinstance(r, UpdateRecord)]
     assert summary["max_kl_seen"] == max(u.kl for u in updates) <= 0.02
     page = (tmp_path / summary["report"]).read_text()
-    for title in ("A random rollout", "Learning", "The policy over training"):
+    for title in ("A random rollout", "KL divergence per update", "The policy over training"):
         assert title in page
 
 

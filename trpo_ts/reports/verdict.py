@@ -153,10 +153,10 @@ def _fall(updates: Updates) -> Finding | None:
     error = float(np.std(np.diff(returns))) / np.sqrt(width)
     if fall <= LARGEST_FALL * rise or fall <= NOISE * error:
         return None
-    at = ended[peak + width - 1].env_steps
+    at = f"{ended[peak + width - 1].env_steps:,} environment steps"
     return Finding(
         "The return falls after a peak",
-        f"The mean of {width} updates was {smooth[peak]:,.4g} at {at:,} environment steps and fell to {smooth[-1]:,.4g}.",
+        f"The mean of {width} updates was {smooth[peak]:,.4g} at {at}, and is {smooth[-1]:,.4g} now.",
         "Lower `max_kl`, or collect more with `segment`; `best.ckpt` holds the learner of the best test.",
     )
 
