@@ -154,8 +154,10 @@ def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[Pol
             "the mean of many.",
         ),
         "The policy over training": (
-            policy_snapshot_figure(snapshots, grid_title="position x (velocity 0)", action_title="mean action"),
-            "Left of the goal the mass is pushed right, right of it left; training makes the push sharp.",
+            policy_snapshot_figure(
+                snapshots, grid_title="position x (velocity 0)", action_title="mean action", title=None
+            ),
+            "The mean action at rest. Left of the goal the mass is pushed right, right of it left; training makes the push sharp.",
         ),
     }
     run = RecordedRun(

@@ -34,7 +34,8 @@ _CUT_TEXTS = """(() => {
   for (const text of document.querySelectorAll("svg.main-svg text")) {
     const box = text.getBoundingClientRect(), frame = text.closest(".chart").getBoundingClientRect();
     if (!text.textContent || !box.width) continue;
-    if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
+    const across = box.left < frame.left - 1 || box.right > frame.right + 1;
+    if (across || box.top < frame.top - 1 || box.bottom > frame.bottom + 1)
       wrong.push(text.closest(".chart").id + ": " + text.textContent);
   }
   for (const element of document.querySelectorAll("h1, h2, h3, p, li, dt, dd, td, th, span, figure")) {
@@ -118,6 +119,15 @@ class Page:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def flaws(self) -> list[str]:
+        """Return all that is wrong with the page."""
+        return [
+            *(f"undrawn: {chart}" for chart in self.undrawn()),
+            *(f"cut off: {text}" for text in self.cut_texts()),
+            *(f"overlap: {texts}" for texts in self.overlaps()),
+            *(f"console: {problem}" for problem in self.problems),
+        ]
 
     def undrawn(self) -> list[str]:
         """Return the charts without a line, an area, a bar or a mark."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trpo_ts.diagnostics import EvaluationRecord, UpdateRecord
+from trpo_ts.cli.run_files import RunConfig, RunFiles
+from trpo_ts.diagnostics import EvaluationRecord, UpdateRecord, save_records
 from trpo_ts.reports import RecordedRun
+from trpo_ts.training.job_config import resolve
 
-__all__ = ["MAX_KL", "recorded", "tests_of", "updates_of"]
+__all__ = ["MAX_KL", "evaluations_of", "recorded", "updates_of", "write_run"]
 
 MAX_KL = 0.01
 _STEPS = 1024
@@ -48,7 +51,7 @@ def updates_of(count: int = 40, *, seed: int = 0, **changes: Callable[[int], Any
     return updates
 
 
-def tests_of(updates: list[UpdateRecord]) -> list[EvaluationRecord]:
+def evaluations_of(updates: list[UpdateRecord]) -> list[EvaluationRecord]:
     """Return a test after every tenth update."""
     return [EvaluationRecord(update.env_steps, update.episode_returns) for update in updates[9::10]]
 
@@ -58,8 +61,16 @@ def recorded(count: int = 40, *, seed: int = 0, name: str | None = None, **setti
     updates = updates_of(count, seed=seed)
     return RecordedRun(
         updates,
-        tests_of(updates),
+        evaluations_of(updates),
         name=name or f"seed_{seed}",
         settings={"task": "Task-v0", "seed": seed, "max_kl": MAX_KL, **settings},
         versions={"trpo_ts": "1.2.3"},
     )
+
+
+def write_run(folder: Path, *, seed: int = 0, updates: int = 12, **settings: Any) -> None:
+    """Write the configuration and the metrics of a run that the command line could have made."""
+    files = RunFiles(folder)
+    files.write(RunConfig(resolve("CartPole-v1", seed=seed, **settings), 1))
+    records = updates_of(updates, seed=seed)
+    save_records(files.metrics, [*records, *evaluations_of(records)])

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trpo_ts.diagnostics.page import chart_figure
+from trpo_ts.diagnostics.style import FONT, INK
 
 __all__ = ["Chart"]
 
 _HEIGHT, _TALL = 230, 340
-_INK, _GRID, _FRAME = "#1f2328", "#e8ecf0", "#b3bcc5"
+_GRID, _FRAME = "#e8ecf0", "#b3bcc5"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Chart:
         named = sum(trace.get("showlegend", True) for trace in self.traces)
         axis = {"gridcolor": _GRID, "zeroline": False, "automargin": True, "nticks": 6, "linecolor": _FRAME}
         return {
-            "font": {"size": 12, "color": _INK, "family": "system-ui, 'Liberation Sans', Arial, sans-serif"},
+            "font": {"size": 12, "color": INK, "family": FONT},
             "margin": {"l": 8, "r": 16, "t": 12, "b": 8},
             "hovermode": "closest",
             "hoverlabel": {"align": "left"},

@@ -13,7 +13,7 @@ from trpo_ts.diagnostics.records import UpdateRecord
 from trpo_ts.reports.quantities import Series
 from trpo_ts.reports.recorded_run import RecordedRun
 
-__all__ = ["MOST_POINTS", "Curve", "common_steps", "merged", "return_curve", "series_curve", "test_curve"]
+__all__ = ["MOST_POINTS", "Curve", "common_steps", "merged", "return_curve", "series_curve", "evaluation_curve"]
 
 MOST_POINTS = 500
 """Points of a curve; a report of any length stays small, and a screen shows no more."""
@@ -45,12 +45,9 @@ def return_curve(run: RecordedRun, value: Callable[[UpdateRecord], float | None]
     return merged([update.env_steps for update in ended], [value(update) for update in ended], np.mean)
 
 
-def test_curve(run: RecordedRun) -> Curve:
+def evaluation_curve(run: RecordedRun) -> Curve:
     """Return the mean returns of a run's tests."""
     return merged([test.env_steps for test in run.tests], [test.return_mean for test in run.tests], np.mean)
-
-
-test_curve.__test__ = False  # type: ignore[attr-defined]
 
 
 def merged(steps: Sequence[int], values: Sequence[Any], merge: Callable[..., Any]) -> Curve:

@@ -10,7 +10,7 @@ import numpy as np
 from trpo_ts.diagnostics.style import GREY
 from trpo_ts.reports.aggregates import bootstrap_interval, interquartile_mean
 from trpo_ts.reports.chart import Chart
-from trpo_ts.reports.curves import Curve, common_steps, return_curve, series_curve, test_curve
+from trpo_ts.reports.curves import Curve, common_steps, return_curve, series_curve, evaluation_curve
 from trpo_ts.reports.groups import RunGroup
 from trpo_ts.reports.quantities import SECTIONS, Quantity, Series
 from trpo_ts.reports.recorded_run import RecordedRun
@@ -39,7 +39,7 @@ def _return_charts(groups: Sequence[RunGroup]) -> list[Chart]:
     charts = []
     for key, heading, curve_of, caption in (
         ("return", "Return in training", _mean_return, "Mean of the episodes that ended in an update."),
-        ("test_return", "Return in tests", test_curve, "Mean of a test, which plays the most probable action."),
+        ("test_return", "Return in tests", evaluation_curve, "Mean of a test, which plays the most probable action."),
     ):
         traces = _overlaid(groups, curve_of, interval=True)
         if traces:

@@ -8,7 +8,7 @@ import numpy as np
 
 from trpo_ts.diagnostics.style import BLUE, ORANGE
 from trpo_ts.reports.chart import Chart
-from trpo_ts.reports.curves import MOST_POINTS, Curve, return_curve, series_curve, test_curve
+from trpo_ts.reports.curves import MOST_POINTS, Curve, return_curve, series_curve, evaluation_curve
 from trpo_ts.reports.quantities import SECTIONS, Quantity
 from trpo_ts.reports.recorded_run import RecordedRun
 from trpo_ts.reports.traces import band, crosses, level, line, points
@@ -29,7 +29,7 @@ def run_charts(run: RecordedRun) -> list[tuple[str, list[Chart]]]:
 
 def _return_charts(run: RecordedRun) -> list[Chart]:
     mean = return_curve(run, lambda update: update.return_mean)
-    tests = test_curve(run)
+    tests = evaluation_curve(run)
     traces: list[dict[str, Any]] = []
     if mean:
         low = return_curve(run, lambda update: update.return_p10)
