@@ -64,8 +64,9 @@ def test_an_open_page_refreshes_and_keeps_its_zoom(served):
         page.value("Plotly.relayout('chart-kl', {'xaxis.range[0]': 2000, 'xaxis.range[1]': 5000}).then(() => 0)")
         train_on(folder)
         page.wait_for("document.querySelector('header').textContent.includes('20 updates of')")
-        page.wait_for("document.getElementById('chart-kl').data[0].x.length === 20")
-        assert page.value("document.getElementById('chart-kl').layout.xaxis.range") == [2000, 5000]
+        page.wait_for("document.getElementById('chart-kl').calcdata[0].length === 20")
+        for key in ("kl", "entropy"):  # the zoomed one, and one that followed
+            assert page.value(f"document.getElementById('chart-{key}').layout.xaxis.range") == [2000, 5000]
         assert page.value("window.same")
         assert page.flaws() == []
         process.send_signal(signal.SIGINT)

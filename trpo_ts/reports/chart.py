@@ -56,8 +56,6 @@ class Chart:
             "hoverlabel": {"align": "left"},
             "showlegend": self.legend and named > 1,
             "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": "rgba(0, 0, 0, 0)"},
-            # New data in a page that is open leave its zoom as it is.
-            "uirevision": "kept",
             "xaxis": {
                 **axis,
                 "title": {"text": "environment steps", "standoff": 6},

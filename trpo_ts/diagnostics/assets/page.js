@@ -11,7 +11,7 @@
   const place = (chart) => document.getElementById(chart.id);
   const drawn = () => Array.from(document.querySelectorAll(".chart"));
 
-  // A figure's own texts are links at most; a chart of environment steps follows when another one is zoomed.
+  // A chart of environment steps follows when another one is zoomed.
   function linkZoom(element, charts) {
     element.on("plotly_relayout", function (change) {
       const zoomed = "xaxis.range[0]" in change;
@@ -27,8 +27,19 @@
     });
   }
 
-  function draw(charts) {
-    return Promise.all(charts.map((chart) => Plotly.react(place(chart), chart.data, chart.layout, CONFIG)));
+  // New data leave the zoom as it is.
+  function keepZoom(element, layout) {
+    for (const name of ["xaxis", "yaxis"]) {
+      const shown = element.layout && element.layout[name];
+      if (shown && shown.autorange === false) Object.assign(layout[name], { range: shown.range, autorange: false });
+    }
+  }
+
+  async function draw(charts) {
+    for (const chart of charts) {
+      if (chart.linked) keepZoom(place(chart), chart.layout);
+      await Plotly.react(place(chart), chart.data, chart.layout, CONFIG);
+    }
   }
 
   async function refresh() {
