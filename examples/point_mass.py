@@ -157,7 +157,8 @@ def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[Pol
             policy_snapshot_figure(
                 snapshots, grid_title="position x (velocity 0)", action_title="mean action", title=None
             ),
-            "The mean action at rest. Left of the goal the mass is pushed right, right of it left; training makes the push sharp.",
+            "The mean action at rest. Left of the goal the mass is pushed right, right of it left; training makes the "
+            "push sharp.",
         ),
     }
     run = RecordedRun(

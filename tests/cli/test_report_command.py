@@ -44,7 +44,9 @@ def test_the_folder_of_several_seeds_is_one_page_in_it(runs, capsys):
     page = (runs / "all" / "report.html").read_text()
     names = re.findall(r"<th scope=\"row\"><svg.*?</svg> (.*?)</th>", page)
     assert names == ["seed_0", "seed_1", "seed_10", "mean of CartPole-v1"]
-    names = [trace["name"] for trace in contents(runs / "all" / "report.html")["chart-return"]["data"] if "name" in trace]
+    names = [
+        trace["name"] for trace in contents(runs / "all" / "report.html")["chart-return"]["data"] if "name" in trace
+    ]
     assert names == ["seed_0", "seed_1", "seed_10", "mean of CartPole-v1"]
 
 
@@ -55,7 +57,9 @@ def test_runs_with_other_settings_are_another_group(runs, capsys):
     assert "max_kl 0.02 (2 seeds)" in page
     assert "max_kl 0.05" in page
     assert "3 runs of trpo_ts.TRPO" in page
-    levels = [trace["name"] for trace in contents(runs / "report.html")["chart-kl"]["data"] if "max_kl =" in trace["name"]]
+    levels = [
+        trace["name"] for trace in contents(runs / "report.html")["chart-kl"]["data"] if "max_kl =" in trace["name"]
+    ]
     assert levels == ["max_kl = 0.02", "max_kl = 0.05"]
     assert len(page) <= 1_500_000
 
@@ -79,7 +83,9 @@ def test_a_resumed_run_keeps_its_whole_history(tmp_path):
             if trace["name"] != "max_kl = 0.02":
                 assert numbers(trace["x"]) == steps, key
     (kl, _) = charts["chart-kl"]["data"]
-    np.testing.assert_allclose(numbers(kl["y"]), [line["kl"] for line in metrics(tmp_path / "run", "update")], rtol=1e-6)
+    np.testing.assert_allclose(
+        numbers(kl["y"]), [line["kl"] for line in metrics(tmp_path / "run", "update")], rtol=1e-6
+    )
 
 
 def wrong(*words, capsys):

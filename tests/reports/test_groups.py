@@ -24,7 +24,7 @@ def test_groups_are_named_after_the_settings_that_differ():
 
 
 def test_groups_that_differ_in_much_have_names_of_their_own():
-    settings = [dict(a=1, b=1, c=1, d=1), dict(a=2, b=2, c=2, d=1), dict(a=2, b=2, c=2, d=2)]
+    settings = [{"a": 1, "b": 1, "c": 1, "d": 1}, {"a": 2, "b": 2, "c": 2, "d": 1}, {"a": 2, "b": 2, "c": 2, "d": 2}]
     names = [group.name for group in group_runs([recorded(seed=n, **s) for n, s in enumerate(settings)])]
     assert len(set(names)) == 3
     assert names[0] == "a 1, b 1, c 1"

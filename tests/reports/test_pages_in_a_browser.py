@@ -7,7 +7,7 @@ import re
 import plotly.graph_objects as go
 import pytest
 from browser import browser
-from synthetic_runs import MAX_KL, recorded, evaluations_of, updates_of
+from synthetic_runs import MAX_KL, evaluations_of, recorded, updates_of
 
 from trpo_ts.reports import RecordedRun, report_runs
 
@@ -25,7 +25,9 @@ def rejecting():
     updates = updates_of(
         accepted=lambda n: float(n % 3 > 0), kl=lambda n: 0.008 * (n % 3 > 0), outcome=lambda n: 5.0 * (n % 3 == 0)
     )
-    return RecordedRun(updates, evaluations_of(updates), settings={"task": "T", "max_kl": MAX_KL}, reference=("optimum", 120.0))
+    return RecordedRun(
+        updates, evaluations_of(updates), settings={"task": "T", "max_kl": MAX_KL}, reference=("optimum", 120.0)
+    )
 
 
 PAGES = {
@@ -86,7 +88,9 @@ def test_charts_are_zoomed_together(wide_page):
 
 def test_the_checks_of_a_page_find_flaws(wide_page):
     """The checks above can fail."""
-    wide_page.value("Plotly.relayout('chart-kl', {'yaxis.title.text': 'far too long a title, '.repeat(9)}).then(() => 0)")
+    wide_page.value(
+        "Plotly.relayout('chart-kl', {'yaxis.title.text': 'far too long a title, '.repeat(9)}).then(() => 0)"
+    )
     wide_page.value("Plotly.deleteTraces('chart-std', 0).then(() => 0)")
     wide_page.value("document.querySelector('h1').style.width = '3000px'")
     wide_page.value("console.error('wrong')")

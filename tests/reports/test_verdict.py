@@ -51,7 +51,10 @@ CASES = {
     "a standard deviation of a fifth": ({"policy_std": lambda n: 0.6 if n < 20 else 0.12}, []),
     "a discrete policy": ({"policy_std": lambda n: None}, []),
     "two troubles": ({"explained_variance": lambda n: -1.0, "kl": lambda n: 0.0001}, [KL, VARIANCE]),
-    "another algorithm": (dict.fromkeys(("kl", "accepted", "outcome", "explained_variance", "policy_std"), lambda n: None), []),
+    "another algorithm": (
+        dict.fromkeys(("kl", "accepted", "outcome", "explained_variance", "policy_std"), lambda n: None),
+        [],
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from trpo_ts.diagnostics.records import UpdateRecord
 from trpo_ts.reports.quantities import Series
 from trpo_ts.reports.recorded_run import RecordedRun
 
-__all__ = ["MOST_POINTS", "Curve", "common_steps", "merged", "return_curve", "series_curve", "evaluation_curve"]
+__all__ = ["MOST_POINTS", "Curve", "common_steps", "evaluation_curve", "merged", "return_curve", "series_curve"]
 
 MOST_POINTS = 500
 """Points of a curve; a report of any length stays small, and a screen shows no more."""

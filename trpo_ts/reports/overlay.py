@@ -10,7 +10,7 @@ import numpy as np
 from trpo_ts.diagnostics.style import GREY
 from trpo_ts.reports.aggregates import bootstrap_interval, interquartile_mean
 from trpo_ts.reports.chart import Chart
-from trpo_ts.reports.curves import Curve, common_steps, return_curve, series_curve, evaluation_curve
+from trpo_ts.reports.curves import Curve, common_steps, evaluation_curve, return_curve, series_curve
 from trpo_ts.reports.groups import RunGroup
 from trpo_ts.reports.quantities import SECTIONS, Quantity, Series
 from trpo_ts.reports.recorded_run import RecordedRun

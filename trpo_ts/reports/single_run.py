@@ -8,7 +8,7 @@ import numpy as np
 
 from trpo_ts.diagnostics.style import BLUE, ORANGE
 from trpo_ts.reports.chart import Chart
-from trpo_ts.reports.curves import MOST_POINTS, Curve, return_curve, series_curve, evaluation_curve
+from trpo_ts.reports.curves import MOST_POINTS, Curve, evaluation_curve, return_curve, series_curve
 from trpo_ts.reports.quantities import SECTIONS, Quantity
 from trpo_ts.reports.recorded_run import RecordedRun
 from trpo_ts.reports.traces import band, crosses, level, line, points
