@@ -26,15 +26,14 @@ from trpo_ts.diagnostics import (
     PolicySnapshot,
     RolloutRecord,
     TrainingRecorder,
-    learning_figure,
     policy_snapshot_figure,
     rollout_figure,
     save_records,
     write_json,
-    write_report,
 )
 from trpo_ts.envs import POINT_MASS_BEST_RETURN, POINT_MASS_HORIZON
 from trpo_ts.policies import make_policy
+from trpo_ts.reports import RecordedRun, report_runs
 
 N_ENVS = 64
 N_EPOCHS = 10
@@ -154,22 +153,27 @@ def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[Pol
             "One episode of uniformly random actions. Its return depends on the start: what training has to raise is "
             "the mean of many.",
         ),
-        "Learning": (
-            learning_figure(recorder.updates, MAX_KL, POINT_MASS_BEST_RETURN, "best controller"),
-            "Each point is one update. The dashed return is the mean of an optimal controller found by dynamic "
-            "programming; the dashed KL is the bound, which no update exceeds.",
-        ),
         "The policy over training": (
-            policy_snapshot_figure(snapshots, grid_title="position x (velocity 0)", action_title="mean action"),
-            "Left of the goal the mass is pushed right, right of it left; training makes the push sharp.",
+            policy_snapshot_figure(
+                snapshots, grid_title="position x (velocity 0)", action_title="mean action", title=None
+            ),
+            "The mean action at rest. Left of the goal the mass is pushed right, right of it left; training makes the "
+            "push sharp.",
         ),
     }
-    write_report(
+    run = RecordedRun(
+        recorder.updates,
+        settings={"task": "PointMass1D-v0", "seed": seed, "max_kl": MAX_KL},
+        summary={name: value for name, value in summary.items() if name != "report"},
+        reference=("best controller", POINT_MASS_BEST_RETURN),
+    )
+    report_runs(
         out / "report.html",
-        figures,
-        summary,
+        run,
         title="TRPO on the point mass",
-        description=f"{len(recorder.updates)} updates of trpo_ts.TRPO with max_kl = {MAX_KL}, {N_ENVS} episodes each.",
+        description=f"{len(recorder.updates)} updates of trpo_ts.TRPO, {N_ENVS} episodes each. The best controller was "
+        "found by dynamic programming.",
+        figures=figures,
     )
     save_records(out / "records.jsonl", [rollout, *recorder.updates, *snapshots])
     write_json(out / "summary.json", summary)

@@ -50,7 +50,8 @@ FORBIDDEN = {
     "trpo_ts.runtime": ("tianshou", "gymnasium", "plotly", *ALGORITHMS, "trpo_ts.diagnostics"),
     "trpo_ts.envs": (*ALGORITHMS, "tianshou", "torch"),
     "trpo_ts.presets": (*ALGORITHMS, "tianshou", "torch"),
-    "trpo_ts.diagnostics": (*ALGORITHMS, "torch"),
+    "trpo_ts.diagnostics": (*ALGORITHMS, "torch", "trpo_ts.reports"),
+    "trpo_ts.reports": (*ALGORITHMS, "torch", "tianshou", "gymnasium"),
 }
 """What a package may not import; others may not import the diagnostics."""
 

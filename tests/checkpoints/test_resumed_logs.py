@@ -19,7 +19,10 @@ from trpo_ts.training import tensorboard_logger
 
 
 def timeless(records):
-    return [replace(record, train_time=None) if isinstance(record, UpdateRecord) else record for record in records]
+    return [
+        replace(record, train_time=None, collect_time=None) if isinstance(record, UpdateRecord) else record
+        for record in records
+    ]
 
 
 @pytest.fixture(scope="module")

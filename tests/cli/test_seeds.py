@@ -41,6 +41,9 @@ def test_seeds_in_parallel_equal_seeds_alone(tmp_path, capfd):
     assert (summary["task"], summary["seeds"]) == ("PointMass1D-v0", [4, 5])
     assert summary["last_test_return"]["values"] == [run["last_test_return"] for run in own]
     assert f"{summary['last_test_return']['mean']:.2f} +- " in out
+    page = (tmp_path / "all" / "report.html").read_text()
+    assert "PointMass1D-v0 (2 seeds)" in page
+    assert f"report: {tmp_path / 'all' / 'report.html'}\n" in out
 
 
 def test_a_seed_whose_folder_has_another_run_is_refused_before_any_begins(tmp_path, capsys):

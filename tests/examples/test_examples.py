@@ -10,6 +10,7 @@ from dataclasses import fields
 from functools import partial
 
 import pytest
+from browser import browser
 from repository import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -50,7 +51,10 @@ def test_pendulum_reaches_tianshous_threshold(pipeline, tmp_path):
     assert result.best_reward >= -250.0
 
 
-def test_point_mass_learns_and_reports(tmp_path):
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Return the folder of the demo, and what it printed."""
+    folder = tmp_path_factory.mktemp("point_mass")
     command = [
         sys.executable,
         str(EXAMPLES / "point_mass.py"),
@@ -59,20 +63,34 @@ def test_point_mass_learns_and_reports(tmp_path):
         "--steps",
         "150000",
         "--out",
-        str(tmp_path),
+        str(folder),
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.count("epoch ") == 10
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    return folder, done.stdout
+
+
+def test_point_mass_learns_and_reports(demo):
+    folder, printed = demo
+    assert printed.count("epoch ") == 10
+    summary = json.loads((folder / "summary.json").read_text())
     assert list(summary) == ["seed", "env_steps", "wall_seconds", "final_return_mean", "max_kl_seen", "report"]
     assert summary["seed"] == 11
     assert 150_000 <= summary["env_steps"] < 160_000
     assert summary["final_return_mean"] > -30.0
-    updates = [r for r in load_records(tmp_path / "records.jsonl") if isinstance(r, UpdateRecord)]
+    updates = [r for r in load_records(folder / "records.jsonl") if isinstance(r, UpdateRecord)]
     assert summary["max_kl_seen"] == max(u.kl for u in updates) <= 0.02
-    page = (tmp_path / summary["report"]).read_text()
-    for title in ("A random rollout", "Learning", "The policy over training"):
+    page = (folder / summary["report"]).read_text()
+    for title in ("A random rollout", "KL divergence per update", "The policy over training"):
         assert title in page
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_page_of_the_point_mass_is_whole(demo, width):
+    report = demo[0] / "report.html"
+    assert report.stat().st_size <= 1_500_000
+    with browser() as chromium, chromium.page(width) as page:
+        page.open(report.as_uri())
+        assert page.flaws() == []
 
 
 @pytest.mark.parametrize("arguments", [["--steps", "0"], ["--seed", "-1"], ["--steps", "many"]])

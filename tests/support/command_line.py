@@ -60,7 +60,8 @@ def metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     records = [json.loads(line) for line in lines]
     for record in records:
-        record.pop("train_time", None)
+        for name in ("train_time", "collect_time"):
+            record.pop(name, None)
     return [record for record in records if kind in (None, record["kind"])]
 
 

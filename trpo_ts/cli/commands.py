@@ -69,10 +69,16 @@ class Resume:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write report.html of a run anew from its metrics."""
+    """Write one page about a run, or about several on shared axes: a verdict, charts, settings."""
 
-    run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs, or of the runs that --seeds makes."""
+    out: Path | None = None
+    """The file; None is report.html, in the folder if there is one, else in the present one."""
+    live: bool = False
+    """Serve the page on this machine and refresh it while the training lasts, instead of writing a file."""
+    port: int | None = None
+    """Port of --live, 6007 without it; 0 for any that is free."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,8 @@ from trpo_ts.training.job_config import JobConfig
 from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["RunConfig", "RunFiles"]
+
+_LIBRARIES = ("torch", "tianshou", "gymnasium", "numpy")
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class RunFiles:
         try:
             values = dict(json.loads(self.config.read_text(encoding="utf-8")))
             values.pop("trpo_ts")
+            values.pop("versions", None)
             return RunConfig.from_dict(values)
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{self.config} holds no configuration of a run: {error}; type another folder") from error
@@ -123,11 +127,18 @@ class RunFiles:
 
     def write(self, config: RunConfig) -> None:
         """Make the folder, and write the configuration."""
-        write_json(self.config, {"trpo_ts": _version(), **config.as_dict()})
+        others = {name: _version(name) for name in _LIBRARIES}
+        versions = {"python": platform.python_version(), **others, "system": platform.platform()}
+        write_json(self.config, {"trpo_ts": _version("trpo-ts"), "versions": versions, **config.as_dict()})
+
+    def read_versions(self) -> dict[str, Any]:
+        """Return the versions that the last session of the run had; the configuration must be one."""
+        values = json.loads(self.config.read_text(encoding="utf-8"))
+        return {"trpo_ts": values["trpo_ts"], **values.get("versions", {})}
 
 
-def _version() -> str:
+def _version(name: str) -> str:
     try:
-        return version("trpo-ts")
+        return version(name)
     except PackageNotFoundError:  # run from a checkout
         return "not installed"

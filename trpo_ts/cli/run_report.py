@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from trpo_ts.cli.run_files import RunConfig, RunFiles
-from trpo_ts.diagnostics import EvaluationRecord, UpdateRecord, learning_figure, write_json, write_report
+from trpo_ts.diagnostics import EvaluationRecord, UpdateRecord, write_json
+from trpo_ts.diagnostics.text_files import atomic_write_text
 from trpo_ts.envs import POINT_MASS_BEST_RETURN
+from trpo_ts.reports import RecordedRun
+from trpo_ts.reports.run_page import RunPage
 
-__all__ = ["summarise", "write_run_report"]
+__all__ = ["recorded_run", "runs_page", "summarise", "write_run_report"]
 
 _LAST_UPDATES = 5
 
@@ -56,29 +59,37 @@ def write_run_report(
     tests: Sequence[EvaluationRecord],
     summary: Mapping[str, Any],
 ) -> None:
-    """Write ``report.html``: the learning figure, the summary, the settings."""
-    settings = config.job.settings
-    point_mass = config.job.task == "PointMass1D-v0"
-    figures = {}
-    if updates or tests:
-        figure = learning_figure(
-            updates,
-            None if isinstance(settings.max_kl, str) else settings.max_kl,
-            POINT_MASS_BEST_RETURN if point_mass else None,
-            "best controller" if point_mass else "",
-            tests=tests,
-        )
-        caption = "Each point is one update. The dashed KL is the bound, which no update exceeds."
-        figures["Learning"] = (figure, caption)
-    shown = {name: _shown(value) for name, value in config.as_dict().items() if name not in summary}
-    write_report(
-        files.report,
-        figures,
-        {**summary, **shown},
-        title=f"TRPO on {config.job.task}",
-        description=f"{len(updates):,} updates of trpo_ts.TRPO, seed {config.job.seed}, preset {config.job.preset}.",
+    """Write ``report.html`` of one run."""
+    run = recorded_run(files, config, updates, tests, summary)
+    atomic_write_text(files.report, runs_page([run]).html())
+
+
+def recorded_run(
+    files: RunFiles,
+    config: RunConfig,
+    updates: Sequence[UpdateRecord],
+    tests: Sequence[EvaluationRecord],
+    summary: Mapping[str, Any],
+) -> RecordedRun:
+    """Return a run as reports see it."""
+    settings = config.as_dict()
+    return RecordedRun(
+        updates,
+        tests,
+        name=files.folder.resolve().name,
+        settings=settings,
+        versions=files.read_versions(),
+        summary={name: value for name, value in summary.items() if name not in (*settings, "report")},
+        planned_steps=config.job.settings.whole_steps,
+        reference=("best controller", POINT_MASS_BEST_RETURN) if config.job.task == "PointMass1D-v0" else None,
     )
 
 
-def _shown(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+def runs_page(runs: Sequence[RecordedRun]) -> RunPage:
+    """Return the report of one run or several."""
+    tasks = ", ".join(dict.fromkeys(str(run.settings["task"]) for run in runs))
+    if len(runs) > 1:
+        return RunPage(runs, f"TRPO on {tasks}", f"{len(runs)} runs of trpo_ts.TRPO on shared axes.", {})
+    (run,) = runs
+    words = f"{len(run.updates):,} updates of trpo_ts.TRPO, seed {run.settings['seed']}, "
+    return RunPage(runs, f"TRPO on {tasks}", f"{words}preset {run.settings['preset']}.", {})

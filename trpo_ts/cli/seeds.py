@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 
 from trpo_ts.cli.run_files import RunConfig, RunFiles
+from trpo_ts.cli.run_folders import read_runs
+from trpo_ts.cli.run_report import runs_page
 from trpo_ts.cli.stop_signals import INTERRUPTED, StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.diagnostics import write_json
+from trpo_ts.diagnostics.text_files import atomic_write_text
 from trpo_ts.training.job import build_job
 
 __all__ = ["train_seeds"]
@@ -99,3 +102,5 @@ def _summarise(config: RunConfig, folder: Path, paths: dict[int, Path]) -> None:
             print(f"{name}: {np.mean(values):.2f} +- {np.std(values):.2f} over {len(values)} seeds")
     write_json(folder / "summary.json", document)
     print(f"summary: {folder / 'summary.json'}", flush=True)
+    report = atomic_write_text(folder / "report.html", runs_page(read_runs([*map(RunFiles, paths.values())])).html())
+    print(f"report: {report}", flush=True)

@@ -67,6 +67,9 @@ class TrainingRecorder(BaseLogger):
         means = {name: fmean(values) for name, values in self._statistics.items()}
         if "train_time" in means:
             means["train_time"] = sum(self._statistics["train_time"])
+        collect_time = _finite(log_data.get("collect_time"))
+        if collect_time:  # 0 where nobody measured it
+            means["collect_time"] = collect_time
         self.updates.append(
             UpdateRecord(iteration=iteration, env_steps=step, episode_returns=_returns(log_data), **means)
         )

@@ -68,6 +68,8 @@ class UpdateRecord:
     """Mean standard deviation of the policy, in units of the action."""
     train_time: float | None = None
     """Seconds spent in the update."""
+    collect_time: float | None = None
+    """Seconds spent collecting."""
 
     def __post_init__(self) -> None:
         _replace(self, "iteration", check_integer("iteration", self.iteration, 1))

@@ -6,8 +6,10 @@ two series share a panel they also differ in dash, symbol or kind of mark.
 
 __all__ = [
     "BLUE",
+    "FONT",
     "GREEN",
     "GREY",
+    "INK",
     "LIGHT_BLUE",
     "ORANGE",
     "VERMILLION",
@@ -30,6 +32,8 @@ ORANGE = "#E69F00"
 VERMILLION = "#D55E00"
 GREEN = "#009E73"
 GREY = "#5F6B76"
+INK = "#1F2328"
+FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 # Pixels. Panels are laid out in pixels and not in shares of the figure, so that headings and legends never
 # meet, however many panels there are.
@@ -136,7 +140,7 @@ def _canvas(title: str | None, *, height: int, top: int) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         template="plotly_white",
-        font={"size": 13, "color": "#24292F"},
+        font={"size": 13, "color": INK, "family": FONT},
         height=height,
         margin={"l": 76, "r": 64, "t": top, "b": _BOTTOM},
         hovermode="closest",
