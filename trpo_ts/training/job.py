@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from tianshou.trainer import OnPolicyTrainerParams
 
 from trpo_ts.collectors import RolloutCollector, as_vector_env
 from trpo_ts.envs.envpool_tasks import make_envpool
+from trpo_ts.envs.task_description import TaskDescription
 from trpo_ts.envs.tasks import make_task, spaces_of_task
 from trpo_ts.presets.selection import observation_kind
 from trpo_ts.training.job_config import JobConfig, resolve
@@ -103,6 +104,7 @@ def build_job(config: JobConfig) -> Job:
             f"{observation_space}"
         )
     algorithm = make_learner(settings, observation_space, action_space)
+    algorithm.policy.description = replace(algorithm.policy.description, task=_task(config))
     training_envs = _vector_env(config, _seeds(config.seed, 0, settings.num_envs))
     training_collector = _collector(algorithm, training_envs, settings.segment)
     test_envs, test_collector = None, None
@@ -119,6 +121,11 @@ def build_job(config: JobConfig) -> Job:
         test_collector=test_collector,
         params=_params(config, training_collector, test_collector),
     )
+
+
+def _task(config: JobConfig) -> TaskDescription:
+    """Return the task as the environments of the job are made."""
+    return TaskDescription(task=config.task, env_backend=config.env_backend, **config.settings.shaping())
 
 
 def _vector_env(config: JobConfig, seeds: Sequence[int]) -> BaseVectorEnv:
