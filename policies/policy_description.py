@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec
@@ -18,7 +18,7 @@ from trpo_ts.envs.task_description import TaskDescription
 from trpo_ts.networks.trunk import Trunk, make_trunk
 from trpo_ts.uncompiled import original
 
-__all__ = ["PolicyDescription", "described", "make_described", "uncompiled_name"]
+__all__ = ["PolicyDescription", "described", "description_of", "make_described", "set_task", "uncompiled_name"]
 
 P = ParamSpec("P")
 
@@ -67,13 +67,26 @@ def described(make: Callable[P, ProbabilisticActorPolicy]) -> Callable[P, Probab
         own = dict(bound.arguments)
         own.pop("options", None)
         # A factory that calls another one hands its options on: they are among the arguments of the other.
-        inner = getattr(policy, "description", None)
+        inner = description_of(policy)
         arguments = own if inner is None else {**inner.arguments, **own}
-        policy.description = PolicyDescription(make.__name__, arguments, _structure(policy))
+        vars(policy)["description"] = PolicyDescription(make.__name__, arguments, _structure(policy))
         return policy
 
     _FACTORIES[make.__name__] = made
     return made
+
+
+def description_of(policy: nn.Module) -> PolicyDescription | None:
+    """Return the description of a policy; None for one that no decorated function made."""
+    description = vars(policy).get("description")
+    return description if isinstance(description, PolicyDescription) else None
+
+
+def set_task(policy: nn.Module, task: TaskDescription) -> None:
+    """Note in the description of a policy, where it has one, which task it is trained for."""
+    description = description_of(policy)
+    if description is not None:
+        vars(policy)["description"] = replace(description, task=task)
 
 
 def make_described(record: Mapping[str, Any]) -> ProbabilisticActorPolicy:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
 
-from trpo_ts.policies.policy_description import PolicyDescription
+from trpo_ts.policies.policy_description import description_of
 
 __all__ = ["agent_record"]
 
@@ -16,14 +16,12 @@ def agent_record(algorithm: OnPolicyAlgorithm[Any]) -> dict[str, Any]:
 
     ``policy`` is None where the call is not known; ``why_not`` says what stands in the way. ``task`` may be None too.
     """
-    description = getattr(algorithm.policy, "description", None)
-    if not isinstance(description, PolicyDescription):
+    description = description_of(algorithm.policy)
+    if description is None:
         why_not = "its policy was not made by make_policy or make_recurrent_policy"
         return {"policy": None, "why_not": why_not, "task": None}
-    policy, why_not = None, None
-    try:
-        policy = description.record(algorithm.policy)
-    except ValueError as error:
-        why_not = str(error)
     task = None if description.task is None else description.task.record()
-    return {"policy": policy, "why_not": why_not, "task": task}
+    try:
+        return {"policy": description.record(algorithm.policy), "why_not": None, "task": task}
+    except ValueError as error:
+        return {"policy": None, "why_not": str(error), "task": task}

@@ -62,5 +62,5 @@ class TaskDescription:
         :raises ValueError: for a task that cannot be made here, with what to do about it.
         """
         if self.env_backend == "envpool":
-            raise ValueError(f"the task {self.task} is one of EnvPool's, which has no single environments; pass env=...")
+            raise ValueError(f"task {self.task} is one of EnvPool's, which has no single environments; pass env=...")
         return make_structured_task(self.task, **self.shaping(), render_mode=render_mode)

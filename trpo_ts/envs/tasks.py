@@ -120,9 +120,7 @@ def make_task(
         observations that cannot be stacked.
     """
     return with_flat_spaces(
-        make_structured_task(
-            task, frame_stack=frame_stack, image_side=image_side, max_episode_steps=max_episode_steps
-        )
+        make_structured_task(task, frame_stack=frame_stack, image_side=image_side, max_episode_steps=max_episode_steps)
     )
 
 
