@@ -54,11 +54,15 @@ class StateDependentExploration(nn.Module):
     def forward(self, features: Tensor) -> Independent[CorrelatedNormal]:
         """Return the marginal distributions of actions, which are sampled with the noise that is held."""
         z = nn.functional.normalize(torch.cat([features, torch.ones_like(features[:, :1])], dim=1))
-        shape = (len(features), *self._action_shape)
-        loc = self.mu(features).view(shape)
-        scale = (z.square() @ (2.0 * self.log_std).exp()).sqrt().view(shape)
+        loc = self.mean(features)
+        scale = (z.square() @ (2.0 * self.log_std).exp()).sqrt().view(loc.shape)
         deviation = partial(self._deviation, z.detach())
         return Independent(CorrelatedNormal(loc, scale, deviation), len(self._action_shape))
+
+    def mean(self, features: Tensor) -> Tensor:
+        """Return the means of the actions, shape ``(N, *action_shape)``."""
+        means: Tensor = self.mu(features).view(features.shape[0], *self._action_shape)
+        return means
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the noise that is held, and for how many samples it has been, as part of ``state_dict()``."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import gymnasium as gym
@@ -12,9 +14,11 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 
 from trpo_ts.agents.evaluation import Evaluation, evaluate_agent
+from trpo_ts.agents.export import export_agent
 from trpo_ts.agents.normalisation import Normalisation
 from trpo_ts.agents.observation_batches import as_batch
 from trpo_ts.agents.player import Player
+from trpo_ts.agents.video import film_agent
 from trpo_ts.envs.flat_action import FlatAction
 from trpo_ts.envs.task_description import TaskDescription
 from trpo_ts.validation.parameter_values import check_bool, check_instance
@@ -112,6 +116,46 @@ class Agent:
         :raises ValueError: for an agent without a task and no environment, and for one with other spaces.
         """
         return evaluate_agent(self, episodes, seed, env=env, deterministic=deterministic)
+
+    def record_video(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        episodes: int = 1,
+        seed: int = 0,
+        env: gym.Env[Any, Any] | None = None,
+        fps: float | None = None,
+        deterministic: bool = True,
+    ) -> Path:
+        """Film episodes, one after another; what :meth:`act` remembers stays. Needs the extra ``video``.
+
+        :param path: the file, ``.mp4`` or ``.gif``; missing folders are made.
+        :param episodes: how many, >= 1.
+        :param seed: of environment and actions.
+        :param env: an environment with ``render_mode="rgb_array"``, which stays open; None makes the task's own.
+        :param fps: environment steps per second of film, > 0; None takes the environment's.
+        :param deterministic: see :meth:`act`.
+        :return: the path written.
+        :raises ValueError: for another ending, missing packages, and environments that do not fit or cannot be drawn.
+        """
+        return film_agent(self, path, episodes=episodes, seed=seed, env=env, fps=fps, deterministic=deterministic)
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write the agent as one model: normalisation, network, most probable action, scaling to the bounds.
+
+        Inputs are ``obs``, or ``obs.<key>`` for each entry of a Dict, and ``state`` ``(N, S)`` for a policy with a
+        memory, zeros where an episode begins. Outputs are ``action``, or ``action.<key>`` for each part of a
+        structured one, and ``next_state``. N is free. A mask that allows no action is no
+        error there.
+
+        What is written has been compared with the agent on random observations.
+
+        :param path: the file: ``.onnx``, for which the extra ``export`` is needed; or ``.pt2``, which
+            ``torch.export.load(path).module()`` runs, from a dict of inputs to a dict of outputs.
+        :return: the path written.
+        :raises ValueError: for another ending, missing packages, and a policy that cannot be exported.
+        """
+        return export_agent(self, path)
 
     def make_env(self, *, render_mode: str | None = None) -> gym.Env[Any, Any]:
         """Return a new environment of the agent's task, whose observations :meth:`act` takes.
