@@ -14,7 +14,6 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 
 from trpo_ts.agents.evaluation import Evaluation, evaluate_agent
-from trpo_ts.agents.export import export_agent
 from trpo_ts.agents.normalisation import Normalisation
 from trpo_ts.agents.observation_batches import as_batch
 from trpo_ts.agents.player import Player
@@ -155,6 +154,8 @@ class Agent:
         :return: the path written.
         :raises ValueError: for another ending, missing packages, and a policy that cannot be exported.
         """
+        from trpo_ts.agents.export import export_agent  # torch's exporters take seconds to import
+
         return export_agent(self, path)
 
     def make_env(self, *, render_mode: str | None = None) -> gym.Env[Any, Any]:

@@ -153,13 +153,18 @@ def _check_parameters(policy: ProbabilisticActorPolicy, state: Mapping[str, Any]
     )
     if not shapes_there:
         raise ValueError("the checkpoint holds no policy of its own, as those of several agents do not")
-    for name in sorted(set(shapes_here) | set(shapes_there)):
-        here_shape, there_shape = shapes_here.get(name, "none"), shapes_there.get(name, "none")
-        if here_shape != there_shape:
+    fix = "make the policy as in the training"
+    for name, there in shapes_there.items():
+        if name not in shapes_here:
+            raise ValueError(f"the checkpoint has the parameter {name}, which the policy has not; {fix}")
+        if there != shapes_here[name]:
             raise ValueError(
-                f"the policy must have the parameter {name} of shape {there_shape}, as in the checkpoint, got "
-                f"{here_shape}; make the policy as in the training"
+                f"the policy must have the parameter {name} of shape {there}, as in the checkpoint, got "
+                f"{shapes_here[name]}; {fix}"
             )
+    for name in shapes_here:
+        if name not in shapes_there:
+            raise ValueError(f"the policy has the parameter {name}, which the checkpoint has not; {fix}")
 
 
 def _policy_state(state: Mapping[str, Any]) -> dict[str, Any]:
