@@ -158,7 +158,7 @@ def test_a_policy_that_gives_no_number_is_named():
     agent = agent_of()
     with torch.no_grad():
         agent.policy.actor.mu.bias.fill_(torch.nan)
-    with pytest.raises(ValueError, match="NaN|nan"):
+    with pytest.raises(ValueError, match=r"NaN|nan"):
         agent.act(np.zeros(agent.observation_space.shape, np.float32))
 
 
