@@ -33,7 +33,7 @@ DICT = spaces.Dict(
     position=VECTOR,
 )
 STRUCTURED = spaces.Dict(
-    aim=spaces.Box(-90.0, 90.0, (2,)), free=spaces.Box(-np.inf, np.inf, (1,)), gear=spaces.Discrete(3, start=2)
+    aim=spaces.Box(-1.0, 3.0, (2,)), free=spaces.Box(-np.inf, np.inf, (1,)), gear=spaces.Discrete(3, start=2)
 )
 
 CASES: dict[str, Callable[[], ProbabilisticActorPolicy]] = {
@@ -65,7 +65,8 @@ def policy_of(case: str) -> ProbabilisticActorPolicy:
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
             if "log_std" not in name:
-                parameter.add_(0.3 * torch.randn_like(parameter))
+                inputs = parameter[0].numel() if parameter.ndim > 1 else 4
+                parameter.add_(torch.randn_like(parameter) * inputs**-0.5)
     return policy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from gymnasium import spaces
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvNormObs, VectorEnvWrapper
 
+from trpo_ts.agents.acting_agent import ActingAgent
 from trpo_ts.agents.player import Player
 from trpo_ts.collectors import as_vector_env
 from trpo_ts.collectors.observation_rows import observations_of, with_rows
@@ -21,9 +22,6 @@ from trpo_ts.runtime import preserved_generators
 from trpo_ts.training.job_config import check_seed
 from trpo_ts.training.task_environments import environment_seeds, environments_of_task
 from trpo_ts.validation.parameter_values import check_bool, check_integer
-
-if TYPE_CHECKING:
-    from trpo_ts.agents.agent import Agent
 
 __all__ = ["Evaluation", "check_spaces", "evaluate_agent", "forget_noise"]
 
@@ -53,7 +51,7 @@ class Evaluation:
         return cls(float(np.mean(numbers)), float(np.std(numbers)), numbers, tuple(map(int, lengths)))
 
 
-def evaluate_agent(agent: Agent, episodes: int, seed: int, *, env: Any, deterministic: bool) -> Evaluation:
+def evaluate_agent(agent: ActingAgent, episodes: int, seed: int, *, env: Any, deterministic: bool) -> Evaluation:
     """Play episodes; see :meth:`trpo_ts.agents.Agent.evaluate`."""
     check_integer("episodes", episodes, 1)
     check_seed("seed", seed)
@@ -101,14 +99,14 @@ def _played(player: Player, envs: BaseVectorEnv, episodes: int, deterministic: b
     return Evaluation.of(*zip(*ended, strict=True))
 
 
-def forget_noise(agent: Agent) -> None:
+def forget_noise(agent: ActingAgent) -> None:
     """Let gSDE draw new noise, so that what was played before changes nothing."""
     for module in agent.policy.modules():
         if isinstance(module, StateDependentExploration):
             module.reset_noise()
 
 
-def _given(agent: Agent, env: Any) -> BaseVectorEnv:
+def _given(agent: ActingAgent, env: Any) -> BaseVectorEnv:
     """Return the user's environment as a vector of environments with flat spaces.
 
     :raises ValueError: for another object, normalised observations, and other spaces than the agent's.
@@ -134,7 +132,7 @@ def _given(agent: Agent, env: Any) -> BaseVectorEnv:
     return envs
 
 
-def check_spaces(agent: Agent, env: gym.Env[Any, Any]) -> None:
+def check_spaces(agent: ActingAgent, env: gym.Env[Any, Any]) -> None:
     """Check that an environment has the agent's spaces, up to the bounds of numbers.
 
     :param env: the environment, its spaces flat.

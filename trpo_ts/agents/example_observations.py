@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from trpo_ts.agents.acting_agent import ActingAgent
 from trpo_ts.policies.masked import MaskedActor
-
-if TYPE_CHECKING:
-    from trpo_ts.agents.agent import Agent
 
 __all__ = ["example_observations", "parts_of_value"]
 
 
-def example_observations(agent: Agent, count: int) -> Any:
+def example_observations(agent: ActingAgent, count: int) -> Any:
     """Return observations that an agent can act on, always the same ones; a mask allows every action.
 
     :param count: how many, N.

@@ -9,19 +9,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.export import Dim, ExportedProgram
 
+from trpo_ts.agents.acting_agent import ActingAgent
 from trpo_ts.agents.example_observations import example_observations, parts_of_value
 from trpo_ts.agents.exported_module import ExportedModule
 from trpo_ts.atomic_write import atomic_write
 from trpo_ts.runtime import without_validation
-
-if TYPE_CHECKING:
-    from trpo_ts.agents.agent import Agent
 
 __all__ = ["export_agent"]
 
@@ -35,7 +33,7 @@ _LEAST_EQUAL = 0.9
 """The share of equal choices: where two are equally probable, rounding decides."""
 
 
-def export_agent(agent: Agent, path: str | os.PathLike[str]) -> Path:
+def export_agent(agent: ActingAgent, path: str | os.PathLike[str]) -> Path:
     """Write an agent; see :meth:`trpo_ts.agents.Agent.export`."""
     file = Path(path)
     if file.suffix not in _FORMATS:

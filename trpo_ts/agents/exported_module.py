@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,6 +14,7 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.utils import RunningMeanStd
 from torch import Tensor, nn
 
+from trpo_ts.agents.acting_agent import ActingAgent
 from trpo_ts.agents.exported_actions import exported_actions
 from trpo_ts.policies.beta import beta_distribution
 from trpo_ts.policies.categorical import JointCategorical
@@ -22,9 +23,6 @@ from trpo_ts.policies.gaussian import diagonal_gaussian
 from trpo_ts.policies.gsde import StateDependentExploration
 from trpo_ts.policies.recurrent_policy import RecurrentActor
 from trpo_ts.uncompiled import original
-
-if TYPE_CHECKING:
-    from trpo_ts.agents.agent import Agent
 
 __all__ = ["ExportedModule"]
 
@@ -38,7 +36,7 @@ class ExportedModule(nn.Module):
     :raises ValueError: for a policy whose way of acting is its own.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: ActingAgent) -> None:
         super().__init__()
         if type(agent.policy).forward is not ProbabilisticActorPolicy.forward:
             raise ValueError(f"its class {type(agent.policy).__name__} acts by a forward pass of its own")

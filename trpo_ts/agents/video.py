@@ -8,21 +8,19 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 
+from trpo_ts.agents.acting_agent import ActingAgent
 from trpo_ts.agents.evaluation import check_spaces, forget_noise
 from trpo_ts.envs.tasks import with_flat_spaces
 from trpo_ts.runtime import preserved_generators
 from trpo_ts.training.job_config import check_seed
 from trpo_ts.training.task_environments import environment_seeds
 from trpo_ts.validation.parameter_values import check_bool, check_instance, check_integer, check_real
-
-if TYPE_CHECKING:
-    from trpo_ts.agents.agent import Agent
 
 __all__ = ["film_agent"]
 
@@ -46,7 +44,7 @@ _GIF: dict[str, Any] = {
 
 
 def film_agent(
-    agent: Agent,
+    agent: ActingAgent,
     path: str | os.PathLike[str],
     *,
     episodes: int,
@@ -86,7 +84,7 @@ def _check_packages() -> None:
         raise ValueError('record_video needs packages; type: pip install "trpo-ts[video]"') from error
 
 
-def _drawn(agent: Agent) -> gym.Env[Any, Any]:
+def _drawn(agent: ActingAgent) -> gym.Env[Any, Any]:
     """Return the agent's environment, which draws itself.
 
     :raises ValueError: where it cannot.
@@ -102,7 +100,7 @@ def _drawn(agent: Agent) -> gym.Env[Any, Any]:
     return agent.make_env(render_mode=_MODE)
 
 
-def _check_drawable(agent: Agent, env: gym.Env[Any, Any]) -> None:
+def _check_drawable(agent: ActingAgent, env: gym.Env[Any, Any]) -> None:
     check_instance("env", env, gym.Env, 'pass env=gymnasium.make(..., render_mode="rgb_array")')
     if env.render_mode != _MODE:
         raise ValueError(
@@ -112,7 +110,7 @@ def _check_drawable(agent: Agent, env: gym.Env[Any, Any]) -> None:
     check_spaces(agent, with_flat_spaces(env))
 
 
-def _frames(agent: Agent, env: gym.Env[Any, Any], seeds: list[int], deterministic: bool) -> Iterator[np.ndarray]:
+def _frames(agent: ActingAgent, env: gym.Env[Any, Any], seeds: list[int], deterministic: bool) -> Iterator[np.ndarray]:
     """Play an episode from each seed and yield what is seen, the first and the last observation too."""
     for seed in seeds:
         agent.reset()
