@@ -85,15 +85,19 @@ class JointCategorical:
         :param logits: shape ``(N, nvec.sum())``, :math:`-\infty` for an action that is invalid.
         :raises ValueError: when a mask leaves a component without any category.
         """
-        if self._columns is not None:
-            filled = F.pad(logits, (0, 1), value=-math.inf)
-            logits = filled.index_select(1, self._columns.to(logits.device))
-        logits = logits.reshape(-1, *self.shape, self.width)
+        logits = self.by_component(logits)
         if self.masked:
             _check_choice(logits)
         kind = MaskedCategorical if self.masked or self._columns is not None else Categorical
         components = kind(logits=logits)
         return Independent(components, len(self.shape)) if self.shape else components
+
+    def by_component(self, logits: Tensor) -> Tensor:
+        r"""Return the logits of each component, shape ``(N, ..., width)``, :math:`-\infty` beyond its categories."""
+        if self._columns is not None:
+            filled = F.pad(logits, (0, 1), value=-math.inf)
+            logits = filled.index_select(1, self._columns.to(logits.device))
+        return logits.reshape(-1, *self.shape, self.width)
 
 
 def _check_choice(logits: Tensor) -> None:

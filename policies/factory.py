@@ -17,12 +17,14 @@ from trpo_ts.policies.box import BoxSettings, make_box_policy
 from trpo_ts.policies.categorical import make_categorical_policy
 from trpo_ts.policies.flat_action_policy import make_flat_action_policy
 from trpo_ts.policies.masked import make_unmasked_trunk
+from trpo_ts.policies.policy_description import described
 from trpo_ts.validation.argument_names import NETWORK_NAMES, explained
 
 __all__ = ["make_policy"]
 
 
 @explained(NETWORK_NAMES)
+@described
 def make_policy(
     observation_space: gym.Space[Any],
     action_space: gym.Space[Any],

@@ -47,7 +47,7 @@ class FreeStd(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the standard deviations, shape ``(N, count)``."""
-        return self.std().expand(len(features), -1)
+        return self.std().expand(features.shape[0], -1)
 
 
 class StateDependentStd(nn.Module):
@@ -106,5 +106,5 @@ class GaussianActor(AbstractContinuousActorProbabilistic):
     def forward(self, obs: Any, state: Any = None, info: Any = None) -> tuple[tuple[Tensor, Tensor], Any]:
         r"""Return :math:`\mu` and :math:`\sigma`, each of shape ``(N, *action_shape)``, and the trunk's state."""
         features, state = self.preprocess(obs, state=state, info=info)
-        shape = (len(features), *self._action_shape)
+        shape = (features.shape[0], *self._action_shape)
         return (self.mu(features).view(shape), self.sigma(features).reshape(shape)), state

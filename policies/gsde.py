@@ -49,17 +49,20 @@ class StateDependentExploration(nn.Module):
         self._noise_steps = noise_steps
         self.mu = orthogonal_linear(inputs, count, HEAD_GAIN)
         self.log_std = nn.Parameter(torch.full((inputs + 1, count), math.log(initial_std)))
-        self._noise = torch.empty(0, *self.log_std.shape)
-        self._age = 0
+        self.reset_noise()
 
     def forward(self, features: Tensor) -> Independent[CorrelatedNormal]:
         """Return the marginal distributions of actions, which are sampled with the noise that is held."""
         z = nn.functional.normalize(torch.cat([features, torch.ones_like(features[:, :1])], dim=1))
-        shape = (len(features), *self._action_shape)
-        loc = self.mu(features).view(shape)
-        scale = (z.square() @ (2.0 * self.log_std).exp()).sqrt().view(shape)
+        loc = self.mean(features)
+        scale = (z.square() @ (2.0 * self.log_std).exp()).sqrt().view(loc.shape)
         deviation = partial(self._deviation, z.detach())
         return Independent(CorrelatedNormal(loc, scale, deviation), len(self._action_shape))
+
+    def mean(self, features: Tensor) -> Tensor:
+        """Return the means of the actions, shape ``(N, *action_shape)``."""
+        means: Tensor = self.mu(features).view(features.shape[0], *self._action_shape)
+        return means
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the noise that is held, and for how many samples it has been, as part of ``state_dict()``."""
@@ -75,6 +78,11 @@ class StateDependentExploration(nn.Module):
         if not isinstance(noise, Tensor) or noise.ndim != 3 or noise.shape[1:] != shape:
             raise ValueError(f"noise must be a tensor of shape {shape} for each environment")
         self._noise, self._age = noise.clone(), check_integer("age", age, 0)
+
+    def reset_noise(self) -> None:
+        """Forget the noise that is held; the next sample draws anew."""
+        self._noise = torch.empty(0, *self.log_std.shape)
+        self._age = 0
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # States of earlier versions hold no noise: it is drawn anew.

@@ -18,6 +18,7 @@ from trpo_ts.networks import make_trunk
 from trpo_ts.networks.entries import entry
 from trpo_ts.policies.factory import make_policy
 from trpo_ts.policies.masked import make_unmasked_trunk
+from trpo_ts.policies.policy_description import described
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk, make_recurrent_trunk
 from trpo_ts.validation.argument_names import NETWORK_NAMES, explained
 
@@ -50,6 +51,7 @@ class RecurrentActor(ActionReprNet[dict[str, Tensor]]):
 
 
 @explained(NETWORK_NAMES)
+@described
 def make_recurrent_policy(
     observation_space: gym.Space[object],
     action_space: gym.Space[object],

@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING, Any
 from trpo_ts import envs
 
 if TYPE_CHECKING:
+    from trpo_ts.agents.agent import Agent
+    from trpo_ts.agents.loading import load
     from trpo_ts.kfac.settings import KFAC
     from trpo_ts.npg import NPG
     from trpo_ts.stats import NPGTrainingStats, TRPOTrainingStats
     from trpo_ts.trpo import TRPO
 
-__all__ = ["KFAC", "NPG", "TRPO", "NPGTrainingStats", "TRPOTrainingStats", "envs"]
+__all__ = ["KFAC", "NPG", "TRPO", "Agent", "NPGTrainingStats", "TRPOTrainingStats", "envs", "load"]
 
 _MODULES = {
+    "Agent": "trpo_ts.agents.agent",
     "KFAC": "trpo_ts.kfac.settings",
     "NPG": "trpo_ts.npg",
     "TRPO": "trpo_ts.trpo",
     "NPGTrainingStats": "trpo_ts.stats",
     "TRPOTrainingStats": "trpo_ts.stats",
+    "load": "trpo_ts.agents.loading",
 }
 
 

@@ -14,6 +14,7 @@ from tianshou.data import BaseCollector
 from tianshou.env import BaseVectorEnv
 from tianshou.trainer import OnPolicyTrainer
 
+from trpo_ts.checkpoints.agent_record import agent_record
 from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
 from trpo_ts.checkpoints.collector_state import (
     check_collector_state,
@@ -41,7 +42,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint so that the file is either whole or as it was.
 
-    It always holds the algorithm's ``state_dict()``; with environments, also the running statistics of a
+    It always holds the algorithm's ``state_dict()``, and what :func:`trpo_ts.load` makes its policy again from where
+    that is known; with environments, also the running statistics of a
     ``VectorEnvNormObs`` around them, without which the networks are of no use; with a trainer, also its counters and
     best score, its collectors with the episodes that run in them, and the random generators.
 
@@ -119,6 +121,7 @@ def learner_state(algorithm: OnPolicyAlgorithm[Any], envs: BaseVectorEnv | None)
         # The versions of modules, by which they read what earlier ones of them wrote.
         "algorithm_metadata": dict(getattr(state, "_metadata", {})),
         "observation_statistics": [] if envs is None else observation_statistics(envs),
+        "agent": agent_record(algorithm),
     }
 
 

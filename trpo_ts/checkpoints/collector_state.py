@@ -43,11 +43,13 @@ _COLLECTORS = (Collector, RolloutCollector)
 
 
 def observation_statistics(envs: BaseVectorEnv) -> list[dict[str, Any]]:
-    """Return the running statistics of each ``VectorEnvNormObs`` around the environments, the outermost first."""
-    return [
-        {"mean": wrapper.obs_rms.mean, "var": wrapper.obs_rms.var, "count": wrapper.obs_rms.count}
-        for wrapper in _normalisers(envs)
-    ]
+    """Return the running statistics of each ``VectorEnvNormObs`` around the environments, the outermost first.
+
+    How they are used, ``clip_max`` and ``eps``, is a setting of the environments; it is there for agents, which have
+    none.
+    """
+    names = ("mean", "var", "count", "clip_max", "eps")
+    return [{name: getattr(wrapper.obs_rms, name) for name in names} for wrapper in _normalisers(envs)]
 
 
 def set_observation_statistics(envs: BaseVectorEnv, statistics: list[dict[str, Any]]) -> None:

@@ -46,13 +46,15 @@ class Evaluate:
     """Play episodes with the policy of a run and print the mean return."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    """Folder of the run, or a checkpoint."""
     episodes: int = 20
     """Episodes to play."""
     seed: int = 1_000_000
     """Seed of the episodes; those of training and its tests begin elsewhere."""
     checkpoint: Literal["best", "last"] | None = None
     """Whether to take the policy of the best test or the last one; None: the best, if there were tests."""
+    video: Path | None = None
+    """File for a video of one episode, .mp4 or .gif."""
 
 
 @dataclass(frozen=True, kw_only=True)

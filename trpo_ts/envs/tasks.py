@@ -20,7 +20,17 @@ from trpo_ts.envs.observations import TupleToDictObservation
 from trpo_ts.envs.smaller_images import SmallerImages
 from trpo_ts.validation.parameter_values import check_choice, check_integer
 
-__all__ = ["MODULES", "SHAPING", "backend_of", "extra_of", "find_task", "make_task", "spaces_of_task"]
+__all__ = [
+    "MODULES",
+    "SHAPING",
+    "backend_of",
+    "extra_of",
+    "find_task",
+    "make_structured_task",
+    "make_task",
+    "spaces_of_task",
+    "with_flat_spaces",
+]
 
 _EXTRAS = {"gymnasium.envs.mujoco": "mujoco", "gymnasium.envs.box2d": "box2d", "ale_py": "atari"}
 """The extra of this package that installs what a task needs, by the beginning of its entry point."""
@@ -34,7 +44,7 @@ SHAPING = ("frame_stack", "image_side", "max_episode_steps")
 _LONGEST_EPISODE = 10_000
 """The time limit of a task that has none: a policy that never ends an episode would be tested for ever."""
 
-_GREY_FRAMES = {"ALE": {"obs_type": "grayscale"}}
+_GREY_FRAMES: dict[str, dict[str, Any]] = {"ALE": {"obs_type": "grayscale"}}
 """Arguments of the environments of a namespace: frames without colours, which can be stacked."""
 
 
@@ -109,6 +119,31 @@ def make_task(
     :raises ValueError: for an unknown task, one whose dependencies are missing, with what to install, and for
         observations that cannot be stacked.
     """
+    return with_flat_spaces(
+        make_structured_task(task, frame_stack=frame_stack, image_side=image_side, max_episode_steps=max_episode_steps)
+    )
+
+
+def with_flat_spaces(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """Return the environment with structured actions made flat and Tuples of observations made Dicts."""
+    if isinstance(env.action_space, spaces.Dict | spaces.Tuple):
+        env = FlattenAction(env)
+    return TupleToDictObservation(env) if _has_tuple(env.observation_space) else env
+
+
+def make_structured_task(
+    task: str,
+    *,
+    frame_stack: int = 1,
+    image_side: int | None = None,
+    max_episode_steps: int | None = None,
+    render_mode: str | None = None,
+) -> gym.Env[Any, Any]:
+    """Return what :func:`make_task` does, with the task's own Dicts and Tuples.
+
+    :param render_mode: what ``render()`` returns; None for nothing.
+    :raises ValueError: see :func:`make_task`.
+    """
     check_integer("frame_stack", frame_stack, 1)
     if image_side is not None:
         check_integer("image_side", image_side, LEAST_SIDE)
@@ -117,7 +152,10 @@ def make_task(
     if max_episode_steps is not None:
         limit = check_integer("max_episode_steps", max_episode_steps, 1)
     try:
-        env = _make(task, max_episode_steps=limit, **_GREY_FRAMES.get(spec.namespace or "", {}))
+        arguments = _GREY_FRAMES.get(spec.namespace or "", {})
+        if render_mode is not None:
+            arguments = {**arguments, "render_mode": render_mode}
+        env = _make(task, max_episode_steps=limit, **arguments)
     except (ImportError, error.Error) as problem:
         extra = extra_of(spec)
         if extra is not None and isinstance(problem, ImportError | error.DependencyNotInstalled):
@@ -132,9 +170,7 @@ def make_task(
                 f"{env.observation_space}"
             )
         env = FrameStackObservation(env, frame_stack)
-    if isinstance(env.action_space, spaces.Dict | spaces.Tuple):
-        env = FlattenAction(env)
-    return TupleToDictObservation(env) if _has_tuple(env.observation_space) else env
+    return env
 
 
 def _make(task: str, **arguments: Any) -> gym.Env[Any, Any]:

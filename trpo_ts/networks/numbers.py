@@ -74,7 +74,7 @@ class VectorEncoder(Encoder):
             numbers = torch.as_tensor(obs, device=like.device).to(like.dtype)
         else:
             numbers = self.scale(obs, like)
-        vectors = numbers.reshape(len(numbers), -1)
+        vectors = numbers.reshape(numbers.shape[0], -1)
         if vectors.shape[1] != self.output_dim:
             check_shape(numbers.shape, self._shape)
         return vectors
@@ -99,8 +99,8 @@ class OneHotEncoder(Encoder):
     def forward(self, obs: Any, like: Tensor) -> Tensor:
         """Return zeros and ones, shape ``(N, output_dim)``, for categories ``(N, ...)``."""
         categories = torch.as_tensor(obs, device=like.device).long()
-        columns = categories.reshape(len(categories), -1)
+        columns = categories.reshape(categories.shape[0], -1)
         if columns.shape[1] != self._components:
             check_shape(categories.shape, (self._components,))
         indices = columns + self.positions
-        return like.new_zeros(len(indices), self.output_dim).scatter_(1, indices, 1.0)
+        return like.new_zeros(indices.shape[0], self.output_dim).scatter_(1, indices, 1.0)

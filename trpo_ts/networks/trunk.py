@@ -32,6 +32,8 @@ class Trunk(ModuleWithVectorOutput):
     ) -> None:
         super().__init__(int(hidden_sizes[-1]))
         self.encoder = encoder
+        self.made_with: tuple[gym.Space[Any], tuple[int, ...], type[nn.Module], bool] | None = None
+        """The arguments of :func:`make_trunk`, which make such a trunk again; None for one that was made otherwise."""
         layers: list[nn.Module] = []
         inputs = encoder.output_dim
         for width in map(int, hidden_sizes):
@@ -72,7 +74,9 @@ def make_trunk(
         check_integer(f"hidden_sizes[{i}]", width, 1)
     image_width = int(hidden_sizes[0]) if isinstance(observation_space, spaces.Dict) else None
     encoder = make_encoder(observation_space, activation, width=image_width)
-    return Trunk(encoder, hidden_sizes, activation, check_bool("layer_norm", layer_norm))
+    trunk = Trunk(encoder, hidden_sizes, activation, check_bool("layer_norm", layer_norm))
+    trunk.made_with = (observation_space, tuple(map(int, hidden_sizes)), activation, bool(layer_norm))
+    return trunk
 
 
 def trunk_or(

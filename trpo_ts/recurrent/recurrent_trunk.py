@@ -43,9 +43,9 @@ class RecurrentTrunk(ModuleWithVectorOutput):
             return self.replay(obs, state)[:, : self.output_dim], None
         gates = self._gates(obs)
         if state is None:
-            before = gates.new_zeros(len(gates), self.cell.state_size)
+            before = gates.new_zeros(gates.shape[0], self.cell.state_size)
         else:
-            before = self._carried(state, len(gates)).to(gates)
+            before = self._carried(state, gates.shape[0]).to(gates)
         after = self.cell.step(gates, before)
         # With the state before, each row of a buffer tells from which state it started.
         return after[:, : self.output_dim], {"before": before.detach(), "after": after.detach()}

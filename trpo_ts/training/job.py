@@ -6,21 +6,21 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from tianshou.data import BaseCollector, CollectStats, VectorReplayBuffer
-from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvNormObs
+from tianshou.env import BaseVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
 
-from trpo_ts.collectors import RolloutCollector, as_vector_env
-from trpo_ts.envs.envpool_tasks import make_envpool
-from trpo_ts.envs.tasks import make_task, spaces_of_task
+from trpo_ts.collectors import RolloutCollector
+from trpo_ts.envs.tasks import spaces_of_task
+from trpo_ts.policies.policy_description import set_task
 from trpo_ts.presets.selection import observation_kind
 from trpo_ts.training.job_config import JobConfig, resolve
 from trpo_ts.training.learner import make_learner
+from trpo_ts.training.task_environments import described_task, environment_seeds, environments_of_task
 from trpo_ts.training.trainer_params import trainer_params
 from trpo_ts.trpo import TRPO
 from trpo_ts.validation.parameter_values import check_integer
@@ -114,11 +114,12 @@ def build_job(config: JobConfig, *, env_threads: int | None = None) -> Job:
             f"{observation_space}"
         )
     algorithm = make_learner(settings, observation_space, action_space)
-    training_envs = _vector_env(config, _seeds(config.seed, 0, settings.num_envs), env_threads)
+    set_task(algorithm.policy, described_task(config))
+    training_envs = _vector_env(config, environment_seeds(config.seed, 0, settings.num_envs), env_threads)
     training_collector = _collector(algorithm, training_envs, settings.segment)
     test_envs, test_collector = None, None
     if settings.test_every:
-        test_seeds = _seeds(config.seed, 1, min(settings.test_episodes, _MOST_TEST_ENVS))
+        test_seeds = environment_seeds(config.seed, 1, min(settings.test_episodes, _MOST_TEST_ENVS))
         test_envs = _vector_env(config, test_seeds, env_threads)
         _share_statistics(training_envs, test_envs)
         test_collector = _collector(algorithm, test_envs, None)
@@ -135,14 +136,7 @@ def build_job(config: JobConfig, *, env_threads: int | None = None) -> Job:
 
 def _vector_env(config: JobConfig, seeds: Sequence[int], threads: int | None) -> BaseVectorEnv:
     """Return an environment for each seed, normalised where the settings say so."""
-    envs: BaseVectorEnv
-    limit = config.settings.max_episode_steps
-    if config.env_backend == "envpool":
-        envs = as_vector_env(make_envpool(config.task, len(seeds), seeds[0], threads=threads, max_episode_steps=limit))
-    else:
-        make_env = partial(make_task, config.task, **config.settings.shaping())
-        envs = DummyVectorEnv([make_env] * len(seeds))
-        envs.seed(list(seeds))
+    envs = environments_of_task(described_task(config), seeds, threads=threads)
     return VectorEnvNormObs(envs) if config.settings.normalise_observations else envs
 
 
@@ -171,7 +165,7 @@ def _params(
     return trainer_params(
         training_collector=training_collector,
         test_collector=test_collector,
-        test_seed=None if test_collector is None else _seeds(config.seed, 2, 1)[0],
+        test_seed=None if test_collector is None else environment_seeds(config.seed, 2, 1)[0],
         test_step_num_episodes=settings.test_episodes,
         batch_size=settings.batch_size,
         update_step_num_repetitions=settings.repeat,
@@ -181,9 +175,3 @@ def _params(
         verbose=False,
         show_progress=False,
     )
-
-
-def _seeds(seed: int, use: int, count: int) -> list[int]:
-    """Return seeds of environments that those of no other run, or use, are likely to repeat; 31 bits each."""
-    words = np.random.SeedSequence([seed, use]).generate_state(count)
-    return [int(word) >> 1 for word in words]
