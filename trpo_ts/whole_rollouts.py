@@ -5,9 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm, TrainingStats
-from tianshou.data import BaseCollector, CachedReplayBuffer, CollectStatsBase, ReplayBuffer, ReplayBufferManager
+from tianshou.data import (
+    BaseCollector,
+    CachedReplayBuffer,
+    CollectStatsBase,
+    InfoStats,
+    ReplayBuffer,
+    ReplayBufferManager,
+)
 from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
 
+from trpo_ts.swallowed_updates import warn_of_swallowed_updates
 from trpo_ts.validation.environment_checks import check_separate_environments
 
 __all__ = ["WholeRolloutTrainer", "check_not_overwritten", "check_rollout_fits"]
@@ -65,6 +73,11 @@ class WholeRolloutTrainer(OnPolicyTrainer):
             if collector is not None:
                 check_separate_environments(collector.env)
         super().__init__(algorithm, params)
+
+    def run(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> InfoStats:
+        """Train as Tianshou does, and warn before where the logger leaves out the updates."""
+        warn_of_swallowed_updates(self.params)
+        return super().run(reset_collectors, reset_collector_buffers)
 
     def _update_step(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
         # Whole episodes are of any length, so that only now it is known whether they fit.
