@@ -30,11 +30,11 @@ def warn_of_swallowed_updates(params: OnPolicyTrainerParams) -> None:
             continue
         if updates is not None and written is not None and written >= updates:
             continue
-        lost = f"{interval - 1:,} of {interval:,}" if updates is None else f"{updates - (written or 0):,} of {updates:,}"
+        left_out, all_of = (interval - 1, interval) if updates is None else (updates - (written or 0), updates)
         fix = "trpo_ts.training.tensorboard_logger(folder), or " if isinstance(logger, TensorboardLogger) else ""
         name = type(logger).__name__
         warnings.warn(
-            f"{name} has update_interval={interval}, so that {lost} updates will not be in the log: take {fix}"
+            f"{name} has update_interval={interval}, so that {left_out:,} of {all_of:,} updates will not be in the log: take {fix}"
             f"{name}(..., training_interval=1, update_interval=1)",
             stacklevel=3,
         )

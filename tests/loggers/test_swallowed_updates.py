@@ -47,7 +47,9 @@ def test_a_resumable_trainer_says_it_too(tmp_path, board):
         trainer_of(tmp_path / "run", logger=board(), tests=False).run()
 
 
-@pytest.mark.parametrize(("epochs", "lost"), [(332, "996 of 996"), (333, "998 of 999"), (334, "1,001 of 1,002"), (1000, "2,997 of 3,000")])
+@pytest.mark.parametrize(
+    ("epochs", "lost"), [(332, "996 of 996"), (333, "998 of 999"), (334, "1,001 of 1,002"), (1000, "2,997 of 3,000")]
+)
 def test_the_number_is_that_of_tianshous_rule(board, epochs, lost):
     """Three updates an epoch; the first that is written is number 999, since Tianshou counts from -1 on."""
     (text,) = said(board(), max_epochs=epochs)

@@ -69,7 +69,15 @@ def test_the_spread_of_several_equal_returns_is_a_fact_and_stays():
 
 def test_nested_numbers_are_named_and_what_is_no_number_is_left_out():
     stats = {"a": 1, "b": None, "c": "text", "d": {0: summary(1.0, 1.0, 2.0, 0.0), 1: np.float32(2.0)}, "e": np.True_}
-    assert scalars_of(stats) == {"a": 1, "d/0/mean": 1.0, "d/0/std": 1.0, "d/0/max": 2.0, "d/0/min": 0.0, "d/1": 2.0, "e": True}
+    assert scalars_of(stats) == {
+        "a": 1,
+        "d/0/mean": 1.0,
+        "d/0/std": 1.0,
+        "d/0/max": 2.0,
+        "d/0/min": 0.0,
+        "d/1": 2.0,
+        "e": True,
+    }
     assert scalars_of({"smoothed_loss": {"kl": 1.0}, "kl": 2.0}) == {"kl": 2.0}
 
 

@@ -67,7 +67,7 @@ class RunFiles:
     def check_free_or_same(self, config: RunConfig) -> None:
         """Check that a training with this configuration may write here: into no run, or into one that is the same.
 
-        ``steps`` may differ: a run may be continued beyond its end. So may ``logger``, which changes nothing in the run.
+        ``steps`` may differ: a run may be continued beyond its end. So may ``logger``: it changes nothing in the run.
 
         :raises UsageError: otherwise.
         """

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from tianshou.highlevel.logger import LoggerFactoryDefault, TLogger
+from tianshou.utils import TensorboardLogger
 
 from trpo_ts.loggers import EnvStepTensorboardLogger, EnvStepWandbLogger, wandb_logger
 
@@ -35,6 +36,7 @@ class LoggerFactoryEveryUpdate(LoggerFactoryDefault):
                 upload_checkpoints=self.save_interval is not None,
             )
         logger = super().create_logger(log_dir, experiment_name, run_id, config_dict)
+        assert isinstance(logger, TensorboardLogger)
         return EnvStepTensorboardLogger(logger.writer, self.save_interval)
 
     def get_logger_class(self) -> type[TLogger]:

@@ -20,10 +20,10 @@ __all__ = ["JsonLinesLogger"]
 class JsonLinesLogger(TrainingRecorder):
     """A recorder that also appends a line for each update and each test to a file, as they come.
 
-    :func:`trpo_ts.diagnostics.load_records` reads the file, which is the ``metrics.jsonl`` of the command line. It holds
-    no update twice: where a :class:`trpo_ts.checkpoints.ResumableTrainer` resumes, it is written anew from the
-    records of the checkpoint. Where a run begins and the file holds another's, that one is renamed, and a warning says
-    so.
+    :func:`trpo_ts.diagnostics.load_records` reads the file, which is the ``metrics.jsonl`` of the command line. It
+    holds no update twice: where a :class:`trpo_ts.checkpoints.ResumableTrainer` resumes, it is written anew from the
+    records of the checkpoint. Where a run begins and the file holds another's, that one is renamed, and a warning
+    says so.
 
     :param path: the file; missing folders are made.
     :param forward_to: a further logger that receives every call.

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped, unused-ignore]
+    EventAccumulator,
+)
 from tianshou.utils import TensorboardLogger
 from torch.utils.tensorboard import SummaryWriter
 
@@ -31,7 +33,7 @@ def tensorboard_logger(folder: str | os.PathLike[str]) -> EnvStepTensorboardLogg
     return EnvStepTensorboardLogger(SummaryWriter(os.fspath(folder)))
 
 
-class EnvStepTensorboardLogger(EnvStepLogger, TensorboardLogger):
+class EnvStepTensorboardLogger(EnvStepLogger, TensorboardLogger):  # type: ignore[misc, unused-ignore]
     """Tianshou's TensorBoard logger, whose curves are all over environment steps.
 
     The tags are Tianshou's (``update/kl/mean``, ``training/returns_stat/mean``, ``test/...``, ``info/...``) without
@@ -83,8 +85,9 @@ class EnvStepTensorboardLogger(EnvStepLogger, TensorboardLogger):
         env_step, epoch = saved["epoch"].step, int(saved["epoch"].value)
         update_step = int(saved["gradient_step"].value)
         self.cut_after(epoch=epoch, env_step=env_step, update_step=update_step)
-        tests = [event.step for tag in events.Tags()["scalars"] if tag.startswith("test/") for event in events.Scalars(tag)]
-        self.continue_after(env_step, max((step for step in tests if step <= env_step), default=-1))
+        tests = [tag for tag in events.Tags()["scalars"] if tag.startswith("test/")]
+        last = max((event.step for tag in tests for event in events.Scalars(tag) if event.step <= env_step), default=-1)
+        self.continue_after(env_step, last)
         return epoch, env_step, update_step
 
     def cut_after(self, *, epoch: int, env_step: int, update_step: int) -> None:

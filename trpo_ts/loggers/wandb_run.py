@@ -41,8 +41,8 @@ def wandb_logger(
 ) -> EnvStepWandbLogger:
     """Return a logger that begins a run of Weights & Biases, or continues the one that was begun in the same folder.
 
-    The folder holds the run's id and what was sent, so that a training that is started again continues its run, and
-    sends nothing twice. ``WANDB_MODE=offline`` sends nothing: ``wandb sync`` does so later. Where a run of wandb is open
+    The folder holds the run's id and what was sent, so that a training that resumes continues its run, and sends
+    nothing twice. ``WANDB_MODE=offline`` sends nothing: ``wandb sync`` does so later. Where a run of wandb is open
     already, it is used, and the parameters from ``project`` to ``run_id`` have no effect.
 
     :param folder: the training's own; made if missing.
@@ -83,7 +83,8 @@ def _begin_run(folder: Path, run_id: str | None, **settings: Any) -> None:
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
-    wandb.init(id=run_id, resume="allow", dir=folder, **settings)
+    # An absolute path: the process of wandb that writes there may have begun in another folder.
+    wandb.init(id=run_id, resume="allow", dir=folder.resolve(), **settings)
 
 
 class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
@@ -98,7 +99,11 @@ class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
     """
 
     def __init__(
-        self, sent: SentSteps, *, begin_run: Callable[[str | None], None] | None = None, upload_checkpoints: bool = False
+        self,
+        sent: SentSteps,
+        *,
+        begin_run: Callable[[str | None], None] | None = None,
+        upload_checkpoints: bool = False,
     ) -> None:
         super().__init__(save_interval=1)
         self.begin_counting()
@@ -126,8 +131,10 @@ class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
         if self._begin_run is not None:
             self.wandb_run.finish()
             self._begin_run(None)
+            assert wandb.run is not None
             self.wandb_run = wandb.run
             warnings.warn(f"run {before} of wandb is another training's; this one is run {wandb.run.id}", stacklevel=5)
+        self._take_run()
         self._sent.begin(self.wandb_run.id)
 
     def save_data(
