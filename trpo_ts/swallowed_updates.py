@@ -34,8 +34,8 @@ def warn_of_swallowed_updates(params: OnPolicyTrainerParams) -> None:
         fix = "trpo_ts.training.tensorboard_logger(folder), or " if isinstance(logger, TensorboardLogger) else ""
         name = type(logger).__name__
         warnings.warn(
-            f"{name} has update_interval={interval}, so that {left_out:,} of {all_of:,} updates will not be in the log: take {fix}"
-            f"{name}(..., training_interval=1, update_interval=1)",
+            f"{name} has update_interval={interval}, so that {left_out:,} of {all_of:,} updates "
+            f"will not be in the log: take {fix}{name}(..., training_interval=1, update_interval=1)",
             stacklevel=3,
         )
 

@@ -101,3 +101,12 @@ def test_the_command_line_tells_wandb_too_and_remembers_it(tmp_path):
     )
     assert len(set(run_ids(tmp_path))) == 1
     assert list(tmp_path.glob("events.*"))
+
+
+def test_the_command_line_may_tell_nobody_and_later_somebody(tmp_path):
+    train(tmp_path, "--logger", "none", steps=32, test_every=0)
+    assert not list(tmp_path.glob("events.*"))
+    train(tmp_path, steps=64, test_every=0)
+    assert list(tmp_path.glob("events.*"))
+    assert json.loads((tmp_path / "config.json").read_text())["logger"] == "tensorboard"
+    assert [row["env_steps"] for row in metrics(tmp_path, "update")] == [32, 64]
