@@ -23,12 +23,12 @@ def warn_of_swallowed_updates(params: OnPolicyTrainerParams) -> None:
     in the log, are no reason to warn.
     """
     updates = _planned_updates(params)
+    if updates == 0:
+        return
     for logger in _those_who_write(params.logger):
         interval = logger.update_interval
         written = None if updates is None else (updates + 1) // interval  # it counts from -1 on
         if interval != _TIANSHOUS_INTERVAL and written != 0:
-            continue
-        if updates is not None and written is not None and written >= updates:
             continue
         left_out, all_of = (interval - 1, interval) if updates is None else (updates - (written or 0), updates)
         fix = "trpo_ts.training.tensorboard_logger(folder), or " if isinstance(logger, TensorboardLogger) else ""
