@@ -81,6 +81,11 @@ def test_a_run_that_is_open_is_used(tmp_path):
     logger = wandb_logger(tmp_path / "folder")
     logger.write("mine/env_step", 8, {"score": 1.0})
     assert logger.wandb_run is run
+    saved = []
+    for epoch in (1, 2):
+        wandb_logger(tmp_path / "folder", save_interval=None).save_data(epoch, 8, 1, saved.append)
+        logger.save_data(epoch, 8, 1, lambda *counters: saved.append(counters) or "path")
+    assert saved == [(1, 8, 1), (2, 8, 1)]
     logger.finalize()
     assert history(tmp_path) == [{"global_step": 8, "mine/score": 1}]
 
@@ -110,3 +115,17 @@ def test_the_command_line_may_tell_nobody_and_later_somebody(tmp_path):
     assert list(tmp_path.glob("events.*"))
     assert json.loads((tmp_path / "config.json").read_text())["logger"] == "tensorboard"
     assert [row["env_steps"] for row in metrics(tmp_path, "update")] == [32, 64]
+
+
+def test_experiments_of_the_high_level_api_tell_wandb_over_environment_steps(tmp_path):
+    pytest.importorskip("rliable")
+    from trpo_ts.highlevel import LoggerFactoryEveryUpdate
+
+    factory = LoggerFactoryEveryUpdate("wandb", wandb_project="mine")
+    logger = factory.create_logger(str(tmp_path), "a/b", None, {"max_kl": 0.02})
+    assert isinstance(logger, factory.get_logger_class())
+    logger.log_update_data({"kl": 0.01}, 1)
+    logger.log_training_data({"n_collected_steps": 64}, 64)
+    logger.finalize()
+    row = {"global_step": 64, "update/update_step": 1, "update/kl": 0.01, "training/n_collected_steps": 64}
+    assert history(tmp_path) == [row]

@@ -33,7 +33,8 @@ class LoggerFactoryEveryUpdate(LoggerFactoryDefault):
                 job_type=self.job_type,
                 config=config_dict,
                 run_id=run_id,
-                upload_checkpoints=self.save_interval is not None,
+                save_interval=self.save_interval,
+                upload_checkpoints=True,
             )
         logger = super().create_logger(log_dir, experiment_name, run_id, config_dict)
         assert isinstance(logger, TensorboardLogger)

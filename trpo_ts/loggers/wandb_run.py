@@ -37,6 +37,7 @@ def wandb_logger(
     job_type: str | None = None,
     config: Mapping[str, Any] | None = None,
     run_id: str | None = None,
+    save_interval: int | None = 1,
     upload_checkpoints: bool = False,
 ) -> EnvStepWandbLogger:
     """Return a logger that begins a run of Weights & Biases, or continues the one that was begun in the same folder.
@@ -53,7 +54,8 @@ def wandb_logger(
     :param job_type: wandb's kind of the run.
     :param config: settings, which wandb shows with the run.
     :param run_id: another id than the one in the folder.
-    :param upload_checkpoints: whether the file that ``save_checkpoint_fn`` wrote is uploaded after every epoch.
+    :param save_interval: epochs between two calls of ``save_checkpoint_fn``; None for no calls.
+    :param upload_checkpoints: whether the file that it wrote is uploaded.
     :raises ValueError: when wandb is not installed.
     """
     check_wandb()
@@ -75,7 +77,10 @@ def wandb_logger(
     if is_own:
         begin(run_id or sent.run_id)
     return EnvStepWandbLogger(
-        sent, begin_run=begin if is_own and run_id is None else None, upload_checkpoints=upload_checkpoints
+        sent,
+        begin_run=begin if is_own and run_id is None else None,
+        save_interval=save_interval,
+        upload_checkpoints=upload_checkpoints,
     )
 
 
@@ -95,6 +100,7 @@ class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
 
     :param sent: remembers what was sent.
     :param begin_run: opens a run with an id, or a new one with None; with None in its place, no other run is opened.
+    :param save_interval: see :func:`wandb_logger`.
     :param upload_checkpoints: see :func:`wandb_logger`.
     """
 
@@ -103,9 +109,10 @@ class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
         sent: SentSteps,
         *,
         begin_run: Callable[[str | None], None] | None = None,
+        save_interval: int | None = 1,
         upload_checkpoints: bool = False,
     ) -> None:
-        super().__init__(save_interval=1)
+        super().__init__(save_interval=save_interval)
         self.begin_counting()
         self._sent, self._begin_run, self._upload_checkpoints = sent, begin_run, upload_checkpoints
         self._take_run()
@@ -134,8 +141,8 @@ class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
             assert wandb.run is not None
             self.wandb_run = wandb.run
             warnings.warn(f"run {before} of wandb is another training's; this one is run {wandb.run.id}", stacklevel=5)
-        self._take_run()
         self._sent.begin(self.wandb_run.id)
+        self._take_run()
 
     def save_data(
         self,
@@ -147,7 +154,11 @@ class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
         """Call ``save_checkpoint_fn``, and upload what it wrote if that is wanted."""
         if self._upload_checkpoints:
             super().save_data(epoch, env_step, update_step, save_checkpoint_fn)
-        elif save_checkpoint_fn is not None:
+            return
+        if self.save_interval is None or save_checkpoint_fn is None:
+            return
+        if epoch - self.last_save_step >= self.save_interval:
+            self.last_save_step = epoch
             save_checkpoint_fn(epoch, env_step, update_step)
 
     def restore_data(self) -> tuple[int, int, int]:
