@@ -1,5 +1,7 @@
 """Settings for all tests."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import settings
@@ -11,6 +13,14 @@ torch.set_num_threads(1)
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)
 settings.register_profile("nightly", derandomize=False, deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("ci")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what numba compiles for Tianshou, as the command line does: each process would compile it anew."""
+    if "tianshou" in sys.modules:
+        from trpo_ts.cli.compiled_functions import keep_compiled
+
+        keep_compiled()
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ FORBIDDEN = {
     "trpo_ts.presets": (*ALGORITHMS, "tianshou", "torch"),
     "trpo_ts.diagnostics": (*ALGORITHMS, "torch", "trpo_ts.reports"),
     "trpo_ts.reports": (*ALGORITHMS, "torch", "tianshou", "gymnasium"),
+    "trpo_ts.loggers": (*ALGORITHMS, "trpo_ts.policies", "trpo_ts.critics"),
 }
 """What a package may not import; others may not import the diagnostics."""
 
@@ -207,7 +208,8 @@ def test_import_needs_no_extra():
     """Importing the package loads none of the optional dependencies."""
     code = (
         "import sys, trpo_ts.trpo, trpo_ts.policies, trpo_ts.critics; "
-        "extras = {'mujoco', 'envpool', 'onnx', 'imageio_ffmpeg', 'rliable', 'joblib', 'sb3_contrib', 'skrl'}; "
+        "extras = {'mujoco', 'envpool', 'onnx', 'imageio_ffmpeg', 'wandb', 'ray', 'rliable', 'joblib'}; "
+        "extras |= {'sb3_contrib', 'skrl'}; "
         "bad = extras & set(sys.modules); "
         "assert not bad, bad"
     )

@@ -10,11 +10,13 @@ from tianshou.data import (
     CachedReplayBuffer,
     CollectStatsBase,
     EpochStats,
+    InfoStats,
     ReplayBuffer,
     ReplayBufferManager,
 )
 from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
 
+from trpo_ts.swallowed_updates import warn_of_swallowed_updates
 from trpo_ts.validation.environment_checks import check_separate_environments
 
 __all__ = ["WholeRolloutTrainer", "check_not_overwritten", "check_rollout_fits"]
@@ -90,6 +92,11 @@ class WholeRolloutTrainer(OnPolicyTrainer):
             share = (self._env_step - self._epoch_began_at) / self._whole_epoch
             cast(Any, self.algorithm).progress = (self._epoch - 1 + share) / self.params.max_epochs
         return super()._training_step()
+
+    def run(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> InfoStats:
+        """Train as Tianshou does, and warn before where the logger leaves out the updates."""
+        warn_of_swallowed_updates(self.params)
+        return super().run(reset_collectors, reset_collector_buffers)
 
     def _update_step(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
         # Whole episodes are of any length, so that only now it is known whether they fit.

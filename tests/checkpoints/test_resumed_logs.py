@@ -143,20 +143,20 @@ def test_no_curve_has_an_update_twice(tmp_path, recorded_too):
 
     run_until(tmp_path, 2, every=10, logger=logger())
     run_until(tmp_path, 5, every=10, logger=logger())  # again from the start, and past the checkpoint of an epoch
-    assert steps(tmp_path / "events", "update/kl/mean") == [1, 2, 3, 4, 5]
+    assert steps(tmp_path / "events", "update/kl/mean") == [ROLLOUT * n for n in range(1, 6)]
     trainer_of(tmp_path, every=10, logger=logger()).run()
-    updates = list(range(1, UPDATES + 1))
+    updates = [ROLLOUT * n for n in range(1, UPDATES + 1)]
     assert steps(tmp_path / "events", "update/kl/mean") == updates
-    assert steps(tmp_path / "events", "training/n_collected_steps") == [ROLLOUT * n for n in updates]
+    assert steps(tmp_path / "events", "training/n_collected_steps") == updates
     assert steps(tmp_path / "events", "test/returns_stat/mean") == [0, STEPS, 2 * STEPS]
-    assert steps(tmp_path / "events", "info/best_score") == [1, 2]
+    assert steps(tmp_path / "events", "info/best_score") == [STEPS, 2 * STEPS]
 
 
 def test_a_logger_that_is_used_again_goes_on_in_a_new_file(tmp_path):
     logger = tensorboard_logger(tmp_path / "events")
     run_until(tmp_path, 5, every=2, logger=logger)
     trainer_of(tmp_path, every=2, logger=logger).run()
-    assert steps(tmp_path / "events", "update/kl/mean") == list(range(1, UPDATES + 1))
+    assert steps(tmp_path / "events", "update/kl/mean") == [ROLLOUT * n for n in range(1, UPDATES + 1)]
 
 
 def test_what_others_wrote_before_stays_and_files_without_the_runs_curves_too(tmp_path):
@@ -164,9 +164,9 @@ def test_what_others_wrote_before_stays_and_files_without_the_runs_curves_too(tm
         writer.add_scalar("mine/score", 1.0, 10**6)
     with SummaryWriter(str(tmp_path)) as writer:
         writer.add_scalar("mine/early", 1.0, 10**6)
-        writer.add_scalar("update/kl", 1.0, 3)
+        writer.add_scalar("update/kl", 1.0, 96)
         writer.add_scalar("training/returns", 1.0, 96)
-        writer.add_scalar("update/kl", 1.0, 4)
+        writer.add_scalar("update/kl", 1.0, 97)
         writer.add_scalar("mine/late", 1.0, 0)
     (tmp_path / "events.out.tfevents.0.foreign").write_bytes(b"no events at all, but a name like theirs")
     whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
@@ -175,7 +175,7 @@ def test_what_others_wrote_before_stays_and_files_without_the_runs_curves_too(tm
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert sorted(events.Tags()["scalars"]) == ["mine/early", "mine/score", "training/returns", "update/kl"]
-    assert steps(tmp_path, "update/kl") == [3]
+    assert steps(tmp_path, "update/kl") == [96]
     for path, content in whole.items():
         assert content.startswith(path.read_bytes())
         assert (path.read_bytes() == content) == ("mine" in path.name or "foreign" in path.name)
@@ -187,7 +187,7 @@ def test_an_event_that_was_written_by_half_is_no_error(tmp_path):
             writer.add_scalar("update/kl", 1.0, step)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-7])
-    tensorboard_logger(tmp_path).cut_after(epoch=0, env_step=0, update_step=2)
+    tensorboard_logger(tmp_path).cut_after(epoch=0, env_step=2, update_step=0)
     assert steps(tmp_path, "update/kl") == [0, 1, 2]
 
 

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from command_line import metrics, parameters, start, succeeds, train, wait_for
+from command_line import fork, metrics, parameters, start, succeeds, train, wait_for
 
 from trpo_ts.cli.main import main
 from trpo_ts.cli.stop_signals import StopSignals
@@ -32,10 +32,11 @@ def whole(tmp_path_factory):
 def test_a_run_that_is_killed_twice_ends_on_the_same_bits(tmp_path, whole):
     folder = tmp_path / "run"
     for updates in (3, 17):
-        process = start(*words(folder, "--save-every", 0.05))
+        process = fork(*words(folder, "--save-every", 0.05))
         wait_for(process, folder, updates)
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     assert len(metrics(folder, "update")) < STEPS // 128
     succeeds(*words(folder))
     assert parameters(folder / "last.ckpt") == parameters(whole / "last.ckpt")

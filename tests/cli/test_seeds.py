@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
-import time
 
-from command_line import metrics, parameters, start, succeeds, train
+from command_line import fork, metrics, parameters, succeeds, train, wait_for
 
 from trpo_ts.cli.main import main
 
@@ -55,17 +53,16 @@ def test_a_seed_whose_folder_has_another_run_is_refused_before_any_begins(tmp_pa
     assert not (tmp_path / "all" / "seed_0").exists()
 
 
-def test_a_signal_stops_all_seeds_and_the_same_command_continues(tmp_path):
+def test_a_signal_stops_all_seeds_and_the_same_command_continues(tmp_path, capfd):
     words = ["train", "--out", tmp_path, "--steps", 100_000, "--test-every", 0, *SMALL, "--seeds", 3, "--jobs", 2]
-    process = start(*words)
-    deadline = time.monotonic() + 120.0
-    while not all(metrics(tmp_path / f"seed_{n}", "update") for n in (0, 1)):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert out.count("stopped; saved up to step") == 2
+    process = fork(*words)
+    try:
+        for n in (0, 1):
+            wait_for(process, tmp_path / f"seed_{n}", 1)
+    finally:
+        process.terminate()
+        process.join(120)
+    assert process.exitcode == 130
+    assert capfd.readouterr().out.count("stopped; saved up to step") == 2
     assert not (tmp_path / "seed_2").exists()
     assert not list(tmp_path.glob("*/run.lock"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -50,6 +52,7 @@ WRONG = {
     "train --task FrozenLake-v1 --normalise-observations": "change --normalise-observations",
     "train --env-backend envpool": 'take env_backend="gymnasium"',
     "train --env-backend ray": "'auto', 'gymnasium', 'envpool'",
+    "train --logger csv": "'tensorboard', 'wandb', 'none'",
     "train --hidden-sizes": "say (64, 64)",
     "train --hidden-sizes 64 0": "hidden_sizes[1]",
     "train --activation swish": "'silu'",
@@ -135,22 +138,29 @@ def test_the_process_ends_with_the_exit_code(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("module", "task", "extra"),
-    [
-        ("mujoco", "Hopper-v5", "mujoco"),
-        ("Box2D", "LunarLander-v3", "box2d"),
-        ("ale_py", "ALE/Pong-v5", "atari"),
-        ("envpool", "CartPole-v1 --env-backend envpool", "envpool"),
-    ],
-)
-def test_a_missing_extra_is_named(module, task, extra, tmp_path):
-    code = f"import sys; sys.modules[{module!r}] = None; from trpo_ts.cli.main import main; sys.exit(main())"
-    words = f"train --task {task}".split()
+MISSING = {
+    "mujoco": ("Hopper-v5", "mujoco"),
+    "Box2D": ("LunarLander-v3", "box2d"),
+    "ale_py": ("ALE/Pong-v5", "atari"),
+    "envpool": ("CartPole-v1 --env-backend envpool", "envpool"),
+    "wandb": ("CartPole-v1 --logger wandb", "wandb"),
+}
+"""Packages of extras, with what needs them and the extra's name."""
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    """In a process in which none of them has been imported; one for all, since its start takes seconds."""
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({list(MISSING)})); from trpo_ts.cli.main import main; "
+        "print([main(words.split()) for words in sys.argv[1:]])"
+    )
+    words = [f"train --task {task}" for task, _ in MISSING.values()]
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert f'pip install "trpo-ts[{extra}]"' in done.stderr
+    assert done.stdout == f"{[2] * len(MISSING)}\n"
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(MISSING)
+    for line, (_, extra) in zip(lines, MISSING.values(), strict=True):
+        assert f'pip install "trpo-ts[{extra}]"' in line
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,19 +190,28 @@ def refused(words, capsys, *parts):
         assert part in err
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("mine")
     refused(["train", "--steps", "1", "--out", str(tmp_path / "file" / "sub")], capsys, "file")
     refused(["train", "--steps", "1", "--out", str(tmp_path / ("x" * 300))], capsys, "name too long")
+    fork = multiprocessing.get_context("fork")  # the start of new interpreters is not the point here
+    monkeypatch.setattr("trpo_ts.cli.seeds.multiprocessing.get_context", lambda kind: fork)
     assert main(["train", "--steps", "1", "--out", str(tmp_path / "file" / "sub"), "--seeds", "2"]) == 2
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.fixture(scope="module")
+def untested(tmp_path_factory):
+    """A run that has ended, without tests."""
+    folder = tmp_path_factory.mktemp("untested") / "run"
+    assert main(["train", "--steps", "1", "--test-every", "0", "--out", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
-def finished(tmp_path, capsys):
-    assert main(["train", "--steps", "1", "--test-every", "0", "--out", str(tmp_path / "run")]) == 0
-    capsys.readouterr()
-    return tmp_path / "run"
+def finished(untested, tmp_path):
+    """A copy of it, to be damaged."""
+    return shutil.copytree(untested, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +230,9 @@ def test_a_file_that_is_damaged_is_named(finished, name, text, command, part, ca
     refused([command, str(finished)], capsys, part)
 
 
-@pytest.mark.parametrize(("key", "value"), [("threads", "a"), ("threads", 0), ("task", 3), ("seed", "x")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("threads", "a"), ("threads", 0), ("task", 3), ("seed", "x"), ("logger", 1)]
+)
 def test_a_configuration_with_a_wrong_value_is_named(finished, key, value, capsys):
     values = json.loads((finished / "config.json").read_text())
     (finished / "config.json").write_text(json.dumps({**values, key: value}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv, Vecto
 from tianshou.env.pettingzoo_env import PettingZooEnv
 from tianshou.utils.net.common import Net
 from tianshou.utils.net.discrete import DiscreteActor
+from tianshou.utils.torch_utils import policy_within_training_step
 from tic_tac_toe import OBSERVATIONS as BOARD
 from tic_tac_toe import TicTacToe
 from torch.distributions import Independent, Normal
@@ -230,6 +232,21 @@ def test_episodes_overwrite_the_oldest_of_a_small_buffer_as_tianshous_do() -> No
     assert_as_tianshou(
         policy_for("box", "box"), make_envs, lambda: small(ENVS * 8, ENVS), [{"n_episode": 9}, {"n_step": 20}]
     )
+
+
+def test_lengths_are_those_of_whole_episodes() -> None:
+    """Tianshou counts an episode's steps since the buffer was emptied, which its trainer does after each update."""
+    lengths: dict[type, list[int]] = {Collector: [], RolloutCollector: []}
+    for kind, found in lengths.items():
+        envs = DummyVectorEnv([lambda: gym.wrappers.TimeLimit(Unsteady(ends="never"), 10) for _ in range(2)])
+        collector = kind(policy_for("box", "box")(), envs, VectorReplayBuffer(80, 2))
+        collector.reset()
+        with policy_within_training_step(collector.policy):
+            for _ in range(5):
+                found += collector.collect(n_step=14).lens.tolist()
+                collector.reset_buffer(keep_statistics=True)
+    assert lengths[Collector] == [3, 3, 6, 6, 2, 2]
+    assert lengths[RolloutCollector] == [10] * 6
 
 
 def test_a_buffer_without_next_observations() -> None:

@@ -10,11 +10,12 @@ import pytest
 import torch
 from gymnasium import spaces
 from tianshou.algorithm.optim import AdamOptimizerFactory
-from tianshou.data import Collector, VectorReplayBuffer
+from tianshou.data import VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
 from tianshou.utils.torch_utils import policy_within_training_step
 
 from trpo_ts import TRPO
+from trpo_ts.collectors import RolloutCollector
 from trpo_ts.critics import make_critic, make_recurrent_critic
 from trpo_ts.policies import make_policy, make_recurrent_policy
 
@@ -48,14 +49,14 @@ def answers(policy: Any, critic: Any, updates: int) -> float:
     algorithm = TRPO(policy=policy, critic=critic, optim=AdamOptimizerFactory(lr=3e-3), max_kl=0.03, gamma=1.0)
     envs = DummyVectorEnv([lambda i=i: Recall(i) for i in range(16)])
     buffer = VectorReplayBuffer(512, 16)
-    collector = Collector(policy, envs, buffer)
+    collector = RolloutCollector(policy, envs, buffer)
     collector.reset()
     for _ in range(updates):
         buffer.reset(keep_statistics=True)
         with policy_within_training_step(policy):
             collector.collect(n_step=512)  # 32 steps of each environment: episodes run on into the next rollout
             algorithm.update(buffer, None, 1)
-    test = Collector(policy, DummyVectorEnv([lambda i=i: Recall(1000 + i) for i in range(16)]))
+    test = RolloutCollector(policy, DummyVectorEnv([lambda i=i: Recall(1000 + i) for i in range(16)]))
     test.reset()
     return float(test.collect(n_episode=400).returns.mean())
 

@@ -17,6 +17,7 @@ from tianshou.env import DummyVectorEnv
 from tianshou.utils.torch_utils import policy_within_training_step
 
 from trpo_ts import TRPO
+from trpo_ts.collectors import RolloutCollector
 from trpo_ts.critics import make_recurrent_critic
 from trpo_ts.envs import FlatAction
 from trpo_ts.network_inputs import takes_tensors
@@ -62,7 +63,7 @@ def make_learner(cell: str) -> tuple[TRPO, Collector]:
     critic = make_recurrent_critic(seen, **widths)
     algorithm = TRPO(policy=policy, critic=critic, optim=AdamOptimizerFactory(lr=3e-3), max_kl=0.05, gamma=1.0)
     envs = DummyVectorEnv([lambda i=i: RecallParity(i) for i in range(16)])
-    collector = Collector(policy, envs, VectorReplayBuffer(16 * 20, 16))
+    collector = RolloutCollector(policy, envs, VectorReplayBuffer(16 * 20, 16))
     collector.reset()
     return algorithm, collector
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from space_tasks import DISTRIBUTIONS, distributions, train
-from tianshou.data import Collector, CollectStats, VectorReplayBuffer
+from tianshou.data import CollectStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
 
+from trpo_ts.collectors import RolloutCollector
 from trpo_ts.critics import GaussNewtonFit, make_critic
 from trpo_ts.policies import make_policy
 
@@ -86,7 +87,7 @@ def mean_return(policy: Any, make_env: Callable[[], gym.Env], episodes: int = 20
     torch.manual_seed(0)
     envs = DummyVectorEnv([make_env] * 8)
     envs.seed(1000)
-    collector = Collector[CollectStats](policy, envs, VectorReplayBuffer(2 * episodes, 8))
+    collector = RolloutCollector[CollectStats](policy, envs, VectorReplayBuffer(2 * episodes, 8))
     collector.reset()
     return float(collector.collect(n_episode=episodes).returns.mean())
 
@@ -97,7 +98,7 @@ def learned(make_env: type[OneStep], *, max_kl: float = 0.05, epochs: int, steps
     observation_space = make_env.observation_space
     policy = make_policy(observation_space, make_env.action_space, **options)
     critic = make_critic(observation_space)
-    kwargs = {"critic_fit": GaussNewtonFit(), "max_kl": max_kl, "cg_damping": 0.01}
+    kwargs = {"critic_fit": GaussNewtonFit(), "max_kl": max_kl, "cg_damping": 0.01, "collector": RolloutCollector}
     _, recorder, _ = train(make_env, policy, critic, epochs=epochs, steps=steps, **kwargs)
     assert max(record.kl for record in recorder.updates) <= max_kl
     return policy

@@ -11,12 +11,13 @@ import torch
 from gymnasium import spaces
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
-from tianshou.data import Collector, CollectStats, InfoStats, VectorReplayBuffer
+from tianshou.data import CollectStats, InfoStats, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
 from tianshou.trainer import OnPolicyTrainerParams
 from torch import nn
 
 from trpo_ts import TRPO
+from trpo_ts.collectors import RolloutCollector
 
 OBSERVATIONS = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
@@ -100,7 +101,7 @@ def train(
     seed: int = 0,
     **kwargs: Any,
 ) -> tuple[TRPO, InfoStats]:
-    """Train with eight environments in Tianshou's collector and trainer."""
+    """Train with eight environments in Tianshou's trainer."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     envs = DummyVectorEnv([make_env] * 8)
@@ -109,7 +110,7 @@ def train(
     algorithm = TRPO(policy=policy, critic=critic, **kwargs)
     stats = algorithm.run_training(
         OnPolicyTrainerParams(
-            training_collector=Collector[CollectStats](algorithm, envs, VectorReplayBuffer(steps, 8)),
+            training_collector=RolloutCollector[CollectStats](algorithm, envs, VectorReplayBuffer(steps, 8)),
             max_epochs=1,
             epoch_num_steps=updates * steps,
             collection_step_num_env_steps=steps,
@@ -123,6 +124,6 @@ def mean_return(algorithm: TRPO, make_env: Callable[[], gym.Env[Any, Any]], epis
     """Return the mean return of the policy's modes."""
     envs = DummyVectorEnv([make_env] * 8)
     envs.seed(1000)
-    collector = Collector[CollectStats](algorithm, envs)
+    collector = RolloutCollector[CollectStats](algorithm, envs)
     collector.reset()
     return float(collector.collect(n_episode=episodes).returns.mean())

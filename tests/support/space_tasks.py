@@ -12,7 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from tianshou.algorithm.optim import AdamOptimizerFactory
-from tianshou.data import Batch, Collector, CollectStats, VectorReplayBuffer
+from tianshou.data import Batch, Collector, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv
 from tianshou.trainer import OnPolicyTrainerParams
 from torch import nn
@@ -94,6 +94,7 @@ def train(
     epochs: int = 1,
     steps: int = 80,
     repeat: int = 1,
+    collector: Any = Collector,
     **kwargs: Any,
 ) -> tuple[TRPO, TrainingRecorder, VectorReplayBuffer]:
     """Return the algorithm after one update per epoch by Tianshou's trainer, its records and its last rollout."""
@@ -112,7 +113,7 @@ def train(
     algorithm.update = keep_the_rollout
     recorder = TrainingRecorder()
     params = OnPolicyTrainerParams(
-        training_collector=Collector[CollectStats](algorithm, envs, buffer),
+        training_collector=collector(algorithm, envs, buffer),
         max_epochs=epochs,
         epoch_num_steps=steps,
         collection_step_num_env_steps=steps,

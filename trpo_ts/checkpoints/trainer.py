@@ -39,8 +39,8 @@ class ResumableTrainer(WholeRolloutTrainer):
     :param algorithm: the algorithm. What Tianshou's own leave out of their ``state_dict()`` (return statistics,
         learning-rate schedules) starts anew.
     :param params: Tianshou's parameters; their callbacks and logger are called as always. A
-        :class:`trpo_ts.diagnostics.TrainingRecorder` gets back the records of the run, and the event files of
-        :func:`trpo_ts.training.tensorboard_logger` are cut where the run resumes.
+        :class:`trpo_ts.diagnostics.TrainingRecorder` gets back the records of the run, and loggers of
+        :mod:`trpo_ts.loggers` have no step twice.
     :param folder: the run's own; made if missing. Another run takes another folder.
     :param every: updates between two checkpoints, >= 1; the end of an epoch always has one.
     :param keep: how many of them stay, >= 1; an older one is what is left when the newest is damaged.

@@ -38,6 +38,8 @@ class Train:
     """Seconds between two checkpoints, which is what a kill may cost; 0 for one after every update."""
     env_backend: Literal["auto", "gymnasium", "envpool"] = "auto"
     """Who runs the environments."""
+    logger: Literal["tensorboard", "wandb", "none"] = "tensorboard"
+    """Who is told beside metrics.jsonl; wandb is told beside TensorBoard."""
     settings: Settings = field(default_factory=Settings)
 
 

@@ -15,7 +15,7 @@ from trpo_ts.checkpoints.run_lock import LOCK_NAME
 from trpo_ts.cli.usage import UsageError
 from trpo_ts.diagnostics import write_json
 from trpo_ts.training.job_config import JobConfig
-from trpo_ts.validation.parameter_values import check_integer
+from trpo_ts.validation.parameter_values import check_choice, check_integer
 
 __all__ = ["RunConfig", "RunFiles"]
 
@@ -24,20 +24,31 @@ _LIBRARIES = ("torch", "tianshou", "gymnasium", "numpy")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What ``config.json`` holds: the job, and torch's threads, on whose number the rounding of sums depends."""
+    """What ``config.json`` holds.
+
+    :param job: all that decides how the training runs.
+    :param threads: torch's, on whose number the rounding of sums depends.
+    :param logger: who is told beside ``metrics.jsonl``; runs of earlier versions had TensorBoard's.
+    :raises ValueError: for a value outside its range.
+    """
 
     job: JobConfig
     threads: int
+    logger: str = "tensorboard"
+
+    def __post_init__(self) -> None:
+        check_integer("threads", self.threads, 1)
+        check_choice("logger", self.logger, ("tensorboard", "wandb", "none"))
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything by name."""
-        return {**self.job.as_dict(), "threads": self.threads}
+        return {**self.job.as_dict(), "threads": self.threads, "logger": self.logger}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RunConfig:
         """Return what :meth:`as_dict` wrote."""
-        job = {name: value for name, value in values.items() if name != "threads"}
-        return cls(JobConfig.from_dict(job), check_integer("threads", values["threads"], 1))
+        job = {name: value for name, value in values.items() if name not in ("threads", "logger")}
+        return cls(JobConfig.from_dict(job), values["threads"], values.get("logger", cls.logger))
 
 
 class RunFiles:
@@ -59,7 +70,7 @@ class RunFiles:
     def check_free_or_same(self, config: RunConfig) -> None:
         """Check that a training with this configuration may write here: into no run, or into one that is the same.
 
-        ``steps`` may differ: a run may be continued beyond its end.
+        ``steps`` may differ: a run may be continued beyond its end. So may ``logger``: it changes nothing in the run.
 
         :raises UsageError: otherwise.
         """
@@ -72,7 +83,7 @@ class RunFiles:
                 raise UsageError(f"{self.folder} has files and no run; type another --out")
             return
         there, here = self.read().as_dict(), config.as_dict()
-        other = [name for name in here if name != "steps" and here[name] != there[name]]
+        other = [name for name in here if name not in ("steps", "logger") and here[name] != there[name]]
         if other:
             shown = ", ".join(f"{name} {there[name]!r} there and {here[name]!r} here" for name in other[:3])
             raise UsageError(

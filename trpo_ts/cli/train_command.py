@@ -14,6 +14,7 @@ from trpo_ts.cli.compiled_functions import keep_compiled
 from trpo_ts.cli.console import Progress, describe_result, describe_settings
 from trpo_ts.cli.metrics_recorder import MetricsRecorder
 from trpo_ts.cli.run_files import RunConfig, RunFiles
+from trpo_ts.cli.run_logger import check_logger, run_logger
 from trpo_ts.cli.run_report import summarise, write_run_report
 from trpo_ts.cli.run_trainer import RunTrainer, StoppedError
 from trpo_ts.cli.seeds import train_seeds
@@ -21,7 +22,6 @@ from trpo_ts.cli.stop_signals import INTERRUPTED, StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.envs.tasks import backend_of
 from trpo_ts.presets import choose_preset
-from trpo_ts.training import tensorboard_logger
 from trpo_ts.training.job import build_job
 from trpo_ts.training.job_config import JobConfig
 from trpo_ts.validation.parameter_values import check_integer, check_real
@@ -45,10 +45,11 @@ def train(command: Train) -> int:
             env_backend=backend,
             settings=settings,
         )
+        config = RunConfig(job, command.threads, command.logger)
+        check_logger(config)
     if command.jobs > 1 and command.seeds == 1:
         raise UsageError(f"--jobs {command.jobs} needs several seeds; type --seeds {command.jobs} too")
     folder = Path("runs") / job.task.replace("/", "-").replace(":", "-")
-    config = RunConfig(job, command.threads)
     if command.seeds == 1:
         return run(config, command.out or folder / f"seed_{job.seed}", save_every=command.save_every)
     run_one = partial(run, save_every=command.save_every)
@@ -60,6 +61,7 @@ def resume(command: Resume) -> int:
     config = RunFiles(command.run).read()
     with refused_values():
         check_real("--save-every", command.save_every, 0.0)
+        check_logger(config)
     if command.steps is not None:
         with refused_values():
             settings = replace(config.job.settings, steps=check_integer("--steps", command.steps, 1))
@@ -86,9 +88,12 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
             files.remove_remains()
             files.write(config)
             progress = Progress(config.job.settings.whole_steps, prefix=prefix)
-            recorder = MetricsRecorder(files.metrics, progress.tell, tensorboard_logger(files.folder))
+            recorder = MetricsRecorder(files.metrics, progress.tell, run_logger(config, files))
             trainer = RunTrainer(job, folder, recorder, signals, save_every, on_start=progress.start)
-            return _train(trainer, recorder, progress, config, files)
+            try:
+                return _train(trainer, recorder, progress, config, files)
+            finally:
+                recorder.finalize()
         finally:
             lock.release()
             job.close()

@@ -32,6 +32,7 @@ __all__ = ["RolloutCollector"]
 class RolloutCollector(Collector[TCollectStats], Generic[TCollectStats]):
     """Tianshou's ``Collector``, several times as fast beside the environments, with the same results bit for bit.
 
+    But for ``CollectStats.lens``: it holds the lengths of whole episodes, where Tianshou counts since the last collect.
     Buffers, statistics and random numbers are those of Tianshou's collector. Where it cannot serve, for hooks, other
     buffers than plain ones or statistics classes of one's own, it says so in a warning, and Tianshou's loop collects.
 
