@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -15,11 +15,13 @@ from tianshou.data import BaseCollector, CollectStats, VectorReplayBuffer
 from tianshou.env import BaseVectorEnv, DummyVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
 
+from trpo_ts.choices import EnvBackend
 from trpo_ts.collectors import RolloutCollector, as_vector_env
 from trpo_ts.envs.envpool_tasks import make_envpool
 from trpo_ts.envs.tasks import make_task, spaces_of_task
 from trpo_ts.presets.selection import observation_kind
 from trpo_ts.training.job_config import JobConfig, resolve
+from trpo_ts.training.job_overrides import JobOverrides
 from trpo_ts.training.learner import make_learner
 from trpo_ts.training.trainer_params import trainer_params
 from trpo_ts.trpo import TRPO
@@ -63,8 +65,8 @@ def make_job(
     preset: str | None = None,
     seed: int = 0,
     *,
-    env_backend: str = "auto",
-    **overrides: Any,
+    env_backend: EnvBackend = "auto",
+    **overrides: Unpack[JobOverrides],
 ) -> Job:
     """Return a whole training of a task: algorithm, environments, collectors and trainer parameters.
 
