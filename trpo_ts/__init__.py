@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from trpo_ts.stats import NPGTrainingStats, TRPOTrainingStats
     from trpo_ts.trpo import TRPO
 
-__all__ = ["KFAC", "NPG", "TRPO", "NPGTrainingStats", "TRPOTrainingStats", "envs"]
+__all__ = ["KFAC", "NPG", "TRPO", "NPGTrainingStats", "TRPOTrainingStats", "__version__", "envs"]
+
+__version__ = "0.2.0"
+"""The version of the package; the build, the changelog and CITATION.cff have the same."""
 
 _MODULES = {
     "KFAC": "trpo_ts.kfac.settings",
