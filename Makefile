@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH := .venv/.installed-bench
 
-.PHONY: demo notebooks test nightly tianshou-tests bench lint types wheel clean
+.PHONY: demo notebooks test nightly tianshou-tests bench lint types wheel site clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
@@ -36,6 +36,10 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# The documentation as pages to browse, build/site/index.html; a broken link or a page out of the navigation is an error.
+site: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --no-isolation --wheel

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from tianshou.data import Batch
 from torch import Tensor, nn
 
+from trpo_ts.choices import RecurrentCell
 from trpo_ts.critics.value_network import make_critic
 from trpo_ts.recurrent.recurrent_trunk import RecurrentTrunk, make_recurrent_trunk
 from trpo_ts.recurrent.sequences import SequencedObs
@@ -89,7 +90,7 @@ class RecurrentCritic(nn.Module):
 def make_recurrent_critic(
     observation_space: gym.Space[object],
     *,
-    cell: str = "gru",
+    cell: RecurrentCell = "gru",
     hidden_size: int = 64,
     encoder_sizes: Sequence[int] = (64,),
     hidden_sizes: Sequence[int] = (64,),

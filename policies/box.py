@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,7 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.utils.net.common import AbstractContinuousActorProbabilistic, ModuleWithVectorOutput
 from torch.distributions import Distribution
 
+from trpo_ts.choices import BoxDistribution, StdKind
 from trpo_ts.policies.action_map import ActionMap, centred_map, is_bounded, unit_map
 from trpo_ts.policies.beta import BetaActor, beta_distribution
 from trpo_ts.policies.gaussian import GaussianActor, diagonal_gaussian
@@ -26,8 +27,8 @@ __all__ = ["BoxPolicy", "BoxSettings", "make_box_policy"]
 class BoxSettings:
     """How continuous actions are distributed; see :func:`trpo_ts.policies.make_policy`."""
 
-    distribution: str
-    std: str
+    distribution: BoxDistribution
+    std: StdKind
     initial_std: float
     min_std: float
     noise_steps: int
@@ -37,8 +38,8 @@ class BoxSettings:
 
         :raises ValueError: otherwise, with what to do about it.
         """
-        check_choice("distribution", self.distribution, ("gaussian", "squashed_gaussian", "beta", "gsde"))
-        check_choice("std", self.std, ("free", "state_dependent"))
+        check_choice("distribution", self.distribution, get_args(BoxDistribution))
+        check_choice("std", self.std, get_args(StdKind))
         check_real("initial_std", self.initial_std, 0.0, low_open=True)
         check_real("min_std", self.min_std, 0.0, self.initial_std, high_open=True)
         check_integer("noise_steps", self.noise_steps, 1)

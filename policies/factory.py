@@ -11,6 +11,7 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.utils.net.common import ModuleWithVectorOutput
 from torch import nn
 
+from trpo_ts.choices import BoxDistribution, StdKind
 from trpo_ts.envs.flat_action import FlatAction
 from trpo_ts.networks.trunk import trunk_or
 from trpo_ts.policies.box import BoxSettings, make_box_policy
@@ -33,8 +34,8 @@ def make_policy(
     activation: type[nn.Module] = nn.Tanh,
     layer_norm: bool = False,
     trunk: ModuleWithVectorOutput | None = None,
-    distribution: str = "gaussian",
-    std: str = "free",
+    distribution: BoxDistribution = "gaussian",
+    std: StdKind = "free",
     initial_std: float = 0.6,
     min_std: float = 0.0,
     noise_steps: int = 4,

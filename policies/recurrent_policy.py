@@ -14,6 +14,7 @@ from tianshou.data import Batch
 from tianshou.utils.net.common import ActionReprNet, ModuleWithVectorOutput
 from torch import Tensor, nn
 
+from trpo_ts.choices import RecurrentCell
 from trpo_ts.networks import make_trunk
 from trpo_ts.networks.entries import entry
 from trpo_ts.policies.factory import make_policy
@@ -56,7 +57,7 @@ def make_recurrent_policy(
     observation_space: gym.Space[object],
     action_space: gym.Space[object],
     *,
-    cell: str = "gru",
+    cell: RecurrentCell = "gru",
     hidden_size: int = 64,
     encoder_sizes: Sequence[int] = (64,),
     hidden_sizes: Sequence[int] = (64,),

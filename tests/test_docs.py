@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -15,10 +16,13 @@ from repository import ROOT
 from tianshou.trainer import OnPolicyTrainerParams
 
 from trpo_ts import KFAC, TRPO, TRPOTrainingStats
+from trpo_ts.diagnostics import EvaluationRecord, UpdateRecord
+from trpo_ts.diagnostics.storage import record_line
 from trpo_ts.solver.outcomes import StepOutcome
 
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
 TRPO_PAGE = ROOT / "docs" / "trpo.md"
+METRICS_PAGE = ROOT / "docs" / "metrics.md"
 
 LINK = re.compile(r"""(?:\]\(|(?:src|href)=")([^()\s"]+)""")
 NAMED_LINK = re.compile(r"\]\(([^()\s]+\.py)\)\s+(`[\w.]+`(?:,\s+`[\w.]+`)*)")
@@ -119,7 +123,7 @@ def test_mathematics_survives_markdown(page):
         assert not EATEN_BY_MARKDOWN.search(formula), formula
 
 
-# The page of TRPO
+# The pages of TRPO and of its metrics
 
 
 def test_every_constructor_parameter_and_its_default():
@@ -151,7 +155,7 @@ def test_tianshous_names_and_defaults():
 
 
 def test_every_field_of_the_training_stats():
-    (rows,) = tables(TRPO_PAGE, "Field")
+    (rows,) = tables(METRICS_PAGE, "Field")
     fields = {field.name: str(field.type) for field in dataclasses.fields(TRPOTrainingStats)}
     assert sorted(code(row[0]) for row in rows) == sorted(fields)
     for row in rows:
@@ -159,6 +163,14 @@ def test_every_field_of_the_training_stats():
         assert row[0].endswith("*s*") == ("SequenceSummaryStats" in fields[name]), f"summary or number: {name}"
 
 
+def test_every_key_of_a_metrics_file():
+    (rows,) = tables(METRICS_PAGE, "Key")
+    (statistics,) = tables(METRICS_PAGE, "Field")
+    explained = {code(row[0]) for row in [*rows, *statistics]} - {"smoothed_loss"}
+    lines = [record_line(UpdateRecord(1, 8, (1.0,))), record_line(EvaluationRecord(8, (1.0,)))]
+    assert set.union(*(set(json.loads(line)) for line in lines)) == explained
+
+
 def test_every_step_outcome_and_its_code():
-    (rows,) = tables(TRPO_PAGE, "Code")
+    (rows,) = tables(METRICS_PAGE, "Code")
     assert {code(row[1]): int(row[0]) for row in rows} == {outcome.name: outcome.value for outcome in StepOutcome}

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from trpo_ts.stats import NPGTrainingStats, TRPOTrainingStats
     from trpo_ts.trpo import TRPO
 
-__all__ = ["KFAC", "NPG", "TRPO", "Agent", "NPGTrainingStats", "TRPOTrainingStats", "envs", "load"]
+__all__ = ["KFAC", "NPG", "TRPO", "Agent", "NPGTrainingStats", "TRPOTrainingStats", "__version__", "envs", "load"]
+
+__version__ = "0.2.0"
+"""The version of the package; the build, the changelog and CITATION.cff have the same."""
 
 _MODULES = {
     "Agent": "trpo_ts.agents.agent",

@@ -20,6 +20,7 @@ from trpo_ts.checkpoints.run_folder import LastCheckpointFolder, RunFolder
 from trpo_ts.envs.task_description import TaskDescription
 from trpo_ts.envs.tasks import spaces_of_task
 from trpo_ts.policies.policy_description import make_described, uncompiled_name
+from trpo_ts.presets import Settings
 from trpo_ts.runtime import preserved_generators
 from trpo_ts.training.job_config import JobConfig
 from trpo_ts.training.learner import make_learner
@@ -121,7 +122,8 @@ def _record_of_config(file: Path) -> dict[str, Any]:
         return {"policy": None, "why_not": "it is of an earlier version, and no config.json is beside it", "task": None}
     try:
         values = dict(json.loads(config.read_text(encoding="utf-8")))
-        job = JobConfig.from_dict({name: value for name, value in values.items() if name not in ("trpo_ts", "threads")})
+        names = {"task", "seed", "preset", "env_backend", *Settings.names()}
+        job = JobConfig.from_dict({name: value for name, value in values.items() if name in names})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{config} holds no configuration of a run: {error}") from error
     task = described_task(job)

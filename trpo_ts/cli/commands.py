@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from trpo_ts.choices import EnvBackend
 from trpo_ts.presets.job_settings import Settings
 
 __all__ = ["Evaluate", "Report", "Resume", "Tasks", "Train", "command_type"]
@@ -36,7 +37,7 @@ class Train:
     """Threads of torch in each process; networks of usual sizes are fastest on one."""
     save_every: float = 10.0
     """Seconds between two checkpoints, which is what a kill may cost; 0 for one after every update."""
-    env_backend: Literal["auto", "gymnasium", "envpool"] = "auto"
+    env_backend: EnvBackend = "auto"
     """Who runs the environments."""
     logger: Literal["tensorboard", "wandb", "none"] = "tensorboard"
     """Who is told beside metrics.jsonl; wandb is told beside TensorBoard."""

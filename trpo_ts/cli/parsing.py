@@ -7,10 +7,11 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
 import tyro
 
+from trpo_ts.choices import EnvBackend
 from trpo_ts.cli.commands import Train, command_type
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.envs.tasks import backend_of
@@ -71,7 +72,8 @@ def _train_defaults(arguments: Sequence[str]) -> Train:
     task = _value_of("--task", arguments) or Train.task
     name = _value_of("--preset", arguments)
     with refused_values():
-        backend = backend_of(task, _value_of("--env-backend", arguments) or Train.env_backend)
+        word = cast(EnvBackend, _value_of("--env-backend", arguments) or Train.env_backend)
+        backend = backend_of(task, word)  # refuses other words
         preset = choose_preset(task, None if name == "None" else name, backend=backend)
         return replace(Train(), settings=preset.settings(task))
 

@@ -1,11 +1,10 @@
 """See what training did: records of each update, a logger for them, figures, a report as one HTML file.
 
-recorder = TrainingRecorder()
-OnPolicyTrainerParams(..., logger=recorder)
-...
-save_records("run/records.jsonl", [*recorder.updates, *recorder.tests])
-figure = learning_figure(recorder.updates, max_kl=0.01, tests=recorder.tests)
-write_report("run/report.html", {"Learning": figure}, {"seed": 0}, title="A run", description="")
+>>> recorder = TrainingRecorder()
+>>> params = OnPolicyTrainerParams(..., logger=recorder)  # doctest: +SKIP
+>>> save_records("run/records.jsonl", [*recorder.updates, *recorder.tests])
+>>> figure = learning_figure(recorder.updates, max_kl=0.01, tests=recorder.tests)
+>>> write_report("run/report.html", {"Learning": figure}, {"seed": 0}, title="A run", description="")
 """
 
 __all__ = [

@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from trpo_ts.choices import Backend
 from trpo_ts.envs.tasks import make_structured_task
 from trpo_ts.validation.parameter_values import check_choice, check_instance
 
@@ -26,7 +27,7 @@ class TaskDescription:
     """
 
     task: str
-    env_backend: str = "gymnasium"
+    env_backend: Backend = "gymnasium"
     frame_stack: int = 1
     image_side: int | None = None
     max_episode_steps: int | None = None

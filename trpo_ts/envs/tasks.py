@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +13,7 @@ from gymnasium import error, spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import FrameStackObservation
 
+from trpo_ts.choices import Backend, EnvBackend
 from trpo_ts.envs.envpool_tasks import check_envpool_task, envpool_spaces, has_envpool_task
 from trpo_ts.envs.flatten_action import FlattenAction
 from trpo_ts.envs.image_shapes import LEAST_SIDE, channel_axis
@@ -68,14 +69,14 @@ def find_task(task: str) -> EnvSpec:
         raise _unknown(task) from problem
 
 
-def backend_of(task: str, env_backend: str = "auto") -> str:
+def backend_of(task: str, env_backend: EnvBackend = "auto") -> Backend:
     """Return who runs the environments of a task: ``"gymnasium"`` or ``"envpool"``.
 
     :param task: the id.
     :param env_backend: who shall; ``"auto"`` takes EnvPool for the tasks that only EnvPool has.
     :raises ValueError: for an unknown task, and for EnvPool where it is missing or does not have the task.
     """
-    check_choice("env_backend", env_backend, ("auto", "gymnasium", "envpool"))
+    check_choice("env_backend", env_backend, get_args(EnvBackend))
     if env_backend == "envpool":
         check_envpool_task(task)
         return env_backend
@@ -88,7 +89,7 @@ def backend_of(task: str, env_backend: str = "auto") -> str:
     return "gymnasium"
 
 
-def spaces_of_task(task: str, backend: str, **shaping: Any) -> tuple[gym.Space[Any], gym.Space[Any]]:
+def spaces_of_task(task: str, backend: Backend, **shaping: Any) -> tuple[gym.Space[Any], gym.Space[Any]]:
     """Return the observation and the action space of a task.
 
     :param task: the id.

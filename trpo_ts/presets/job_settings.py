@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
+from trpo_ts.choices import Activation, BoxDistribution, Memory, StdKind
 from trpo_ts.envs.tasks import SHAPING
 from trpo_ts.validation.argument_names import explained_parameters
 
@@ -50,17 +51,17 @@ class Settings:
     # Networks.
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of policy and critic; with a memory, of those behind it."""
-    activation: Literal["tanh", "relu", "elu", "silu", "gelu"] = "tanh"
+    activation: Activation = "tanh"
     """Activation after each hidden layer; smooth ones suit second-order steps."""
     layer_norm: bool = False
     """Normalise hidden layers before their activation."""
-    memory: Literal["none", "gru", "lstm"] = "none"
+    memory: Memory = "none"
     """Recurrent cell of policy and critic, for tasks whose single observations do not tell their state."""
     memory_size: int = 64
     """Width of the cell, and of the layer before it."""
-    distribution: Literal["gaussian", "squashed_gaussian", "beta", "gsde"] = "gaussian"
+    distribution: BoxDistribution = "gaussian"
     """Distribution of a Box of actions."""
-    std: Literal["free", "state_dependent"] = "free"
+    std: StdKind = "free"
     """Standard deviation of the Gaussians: a parameter per component, or a layer on the features."""
     initial_std: float = 0.6
     """Standard deviation at the start, in units of the action range scaled to [-1, 1]."""

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from trpo_ts.choices import Backend
 from trpo_ts.envs.image_shapes import channel_axis
 from trpo_ts.envs.tasks import SHAPING, spaces_of_task
 from trpo_ts.presets.preset import Preset, load_preset, preset_names
@@ -41,7 +42,9 @@ def preset_for(task: str, observation_space: gym.Space[Any] | None = None) -> Pr
     return next(preset for preset in presets if kind in preset.default_for)
 
 
-def choose_preset(task: str, name: str | None = None, *, backend: str = "gymnasium", **shaping: int | None) -> Preset:
+def choose_preset(
+    task: str, name: str | None = None, *, backend: Backend = "gymnasium", **shaping: int | None
+) -> Preset:
     """Return the preset of a task, or the one of a name, which must be for such observations.
 
     :param task: the id of an environment.

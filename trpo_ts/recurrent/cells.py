@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from trpo_ts.choices import RecurrentCell
 from trpo_ts.validation.parameter_values import check_integer
 
 __all__ = ["GRU", "LSTM", "Cell", "make_cell"]
@@ -95,10 +96,10 @@ class LSTM(Cell):
         return torch.cat([torch.sigmoid(o) * torch.tanh(c), c], dim=1)
 
 
-_CELLS: dict[str, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
+_CELLS: dict[RecurrentCell, type[GRU] | type[LSTM]] = {"gru": GRU, "lstm": LSTM}
 
 
-def make_cell(cell: str, input_size: int, hidden_size: int) -> Cell:
+def make_cell(cell: RecurrentCell, input_size: int, hidden_size: int) -> Cell:
     """Return a new cell.
 
     :param cell: "gru" or "lstm".

@@ -11,6 +11,7 @@ from tianshou.data import Batch
 from tianshou.utils.net.common import ModuleWithVectorOutput
 from torch import Tensor, nn
 
+from trpo_ts.choices import RecurrentCell
 from trpo_ts.networks import make_trunk
 from trpo_ts.recurrent.cells import Cell, make_cell
 from trpo_ts.recurrent.sequences import Sequences
@@ -90,7 +91,7 @@ class RecurrentTrunk(ModuleWithVectorOutput):
 
 def make_recurrent_trunk(
     observation_space: gym.Space[object],
-    cell: str,
+    cell: RecurrentCell,
     hidden_size: int,
     encoder_sizes: Sequence[int],
     activation: type[nn.Module],

@@ -3,15 +3,13 @@ r"""The mathematics of a trust-region step, without Tianshou: usable in a traini
 :func:`trust_region_update` is the whole step for any module that returns an action distribution. Each symbol of the
 paper (Schulman et al. 2015, arXiv:1502.05477) has its file:
 
-=================  ===============================================================
-:math:`L`          :mod:`~trpo_ts.solver.surrogate`, averaged over the rows in :mod:`~trpo_ts.solver.problem`
-:math:`D_{KL}`     :mod:`~trpo_ts.solver.divergence`
-:math:`g`          :mod:`~trpo_ts.solver.policy_gradient`
-:math:`F`          :mod:`~trpo_ts.solver.fisher`
-:math:`x`          :mod:`~trpo_ts.solver.conjugate_gradient`
-:math:`\alpha`     :mod:`~trpo_ts.solver.step_size`
-:math:`\delta`     :mod:`~trpo_ts.solver.trust_region`, kept by :mod:`~trpo_ts.solver.line_search`
-=================  ===============================================================
+* :math:`L`: :mod:`~trpo_ts.solver.surrogate`, averaged over the rows in :mod:`~trpo_ts.solver.problem`
+* :math:`D_{KL}`: :mod:`~trpo_ts.solver.divergence`
+* :math:`g`: :mod:`~trpo_ts.solver.policy_gradient`
+* :math:`F`: :mod:`~trpo_ts.solver.fisher`
+* :math:`x`: :mod:`~trpo_ts.solver.conjugate_gradient`
+* :math:`\alpha`: :mod:`~trpo_ts.solver.step_size`
+* :math:`\delta`: :mod:`~trpo_ts.solver.trust_region`, kept by :mod:`~trpo_ts.solver.line_search`
 
 :math:`M`, the Fisher matrix in the distribution's own parameters, is in :mod:`trpo_ts.distributions.fisher_metric`.
 """

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -14,11 +14,13 @@ from tianshou.data import BaseCollector, CollectStats, VectorReplayBuffer
 from tianshou.env import BaseVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
 
+from trpo_ts.choices import EnvBackend
 from trpo_ts.collectors import RolloutCollector
 from trpo_ts.envs.tasks import spaces_of_task
 from trpo_ts.policies.policy_description import set_task
 from trpo_ts.presets.selection import observation_kind
 from trpo_ts.training.job_config import JobConfig, resolve
+from trpo_ts.training.job_overrides import JobOverrides
 from trpo_ts.training.learner import make_learner
 from trpo_ts.training.task_environments import described_task, environment_seeds, environments_of_task
 from trpo_ts.training.trainer_params import trainer_params
@@ -64,9 +66,9 @@ def make_job(
     preset: str | None = None,
     seed: int = 0,
     *,
-    env_backend: str = "auto",
+    env_backend: EnvBackend = "auto",
     env_threads: int | None = None,
-    **overrides: Any,
+    **overrides: Unpack[JobOverrides],
 ) -> Job:
     """Return a whole training of a task: algorithm, environments, collectors and trainer parameters.
 

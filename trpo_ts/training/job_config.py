@@ -6,12 +6,14 @@ import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Unpack, get_args
 
+from trpo_ts.choices import Activation, Backend, EnvBackend, Memory
 from trpo_ts.envs.tasks import SHAPING, backend_of
 from trpo_ts.presets import Settings, choose_preset
 from trpo_ts.presets.job_settings import SCHEDULED
 from trpo_ts.training.components import critic_fit_of, number_or_schedule_of, preconditioner_of
+from trpo_ts.training.job_overrides import JobOverrides
 from trpo_ts.validation.parameter_values import check_bool, check_choice, check_instance, check_integer
 
 __all__ = ["JobConfig", "check_seed", "resolve"]
@@ -36,14 +38,14 @@ class JobConfig:
     task: str
     seed: int
     preset: str
-    env_backend: str
+    env_backend: Backend
     settings: Settings
 
     def __post_init__(self) -> None:
         for name in ("task", "preset"):
             check_instance(name, getattr(self, name), str, "such as 'CartPole-v1'" if name == "task" else "its name")
         check_seed("seed", self.seed)
-        check_choice("env_backend", self.env_backend, ("gymnasium", "envpool"))
+        check_choice("env_backend", self.env_backend, get_args(Backend))
         for name in ("steps", "test_episodes", "num_envs", "segment", "frame_stack", "memory_size", "repeat"):
             check_integer(name, getattr(self.settings, name), 1)
         if self.settings.max_episode_steps is not None:
@@ -52,8 +54,8 @@ class JobConfig:
         if self.settings.batch_size is not None:
             check_integer("batch_size", self.settings.batch_size, 1)
         check_bool("normalise_observations", self.settings.normalise_observations)
-        check_choice("memory", self.settings.memory, ("none", "gru", "lstm"))
-        check_choice("activation", self.settings.activation, ("tanh", "relu", "elu", "silu", "gelu"))
+        check_choice("memory", self.settings.memory, get_args(Memory))
+        check_choice("activation", self.settings.activation, get_args(Activation))
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything by name, the settings among them, as JSON holds it."""
@@ -76,8 +78,8 @@ def resolve(
     preset: str | None = None,
     seed: int = 0,
     *,
-    env_backend: str = "auto",
-    **overrides: Any,
+    env_backend: EnvBackend = "auto",
+    **overrides: Unpack[JobOverrides],
 ) -> JobConfig:
     """Return the configuration of a job: the preset's settings, and those that are given in place of them.
 
@@ -94,9 +96,10 @@ def resolve(
     if preset is not None:
         check_instance("preset", preset, str, "the name of a preset, or None for the task's")
     backend = backend_of(task, env_backend)
-    shaping = {name: overrides[name] for name in SHAPING if name in overrides}
+    given: dict[str, Any] = {**overrides}
+    shaping = {name: given[name] for name in SHAPING if name in given}
     chosen = choose_preset(task, preset, backend=backend, **shaping)
-    settings = chosen.settings(task, **{name: _text(name, value) for name, value in overrides.items()})
+    settings = chosen.settings(task, **{name: _text(name, value) for name, value in given.items()})
     return JobConfig(task=task, seed=seed, preset=chosen.name, env_backend=backend, settings=settings)
 
 

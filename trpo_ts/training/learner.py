@@ -11,6 +11,7 @@ from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from torch import nn
 
+from trpo_ts.choices import Activation
 from trpo_ts.critics import make_critic, make_recurrent_critic
 from trpo_ts.policies import make_policy, make_recurrent_policy
 from trpo_ts.presets import Settings
@@ -22,7 +23,7 @@ from trpo_ts.validation.parameter_values import check_real
 
 __all__ = ["make_learner"]
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+_ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "relu": nn.ReLU,
     "elu": nn.ELU,
