@@ -23,8 +23,8 @@ from trpo_ts.policies import make_policy
 from trpo_ts.policies.box import BoxPolicy
 
 ROWS = 1000
-QUICK = ("gaussian", "gru, masked")
-"""The cases of every run of the tests; each takes seconds."""
+QUICK = (("gaussian", ".onnx"), ("gaussian", ".pt2"), ("gru, masked", ".pt2"))
+"""What every run of the tests tries; each takes seconds."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -74,12 +74,15 @@ def assert_acts_like(agent: Agent, path: Path, obs: Any) -> None:
 
 
 every_case = pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in CASES]
+    ("case", "suffix"),
+    [
+        pytest.param(case, suffix, marks=() if (case, suffix) in QUICK else pytest.mark.slow)
+        for case in CASES
+        for suffix in (".onnx", ".pt2")
+    ],
 )
-every_format = pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
 
 
-@every_format
 @every_case
 def test_what_is_exported_acts_like_the_agent(case: str, suffix: str, tmp_path: Path):
     agent = trpo_ts.load(saved(tmp_path / "a.ckpt", policy_of(case)))
