@@ -39,7 +39,7 @@ _CUT_TEXTS = """(() => {
       wrong.push(text.closest(".chart").id + ": " + text.textContent);
   }
   for (const element of document.querySelectorAll("h1, h2, h3, p, li, dt, dd, td, th, span, figure")) {
-    if (element.closest(".scroll") || element.closest(".modebar")) continue;
+    if (element.closest(".modebar")) continue;
     const box = element.getBoundingClientRect();
     if (box.right > width + 1 || box.left < -1 || element.scrollWidth > element.clientWidth + 1 && element.clientWidth)
       wrong.push(element.tagName + ": " + element.textContent.slice(0, 60));

@@ -59,11 +59,11 @@ def tiles(run: RecordedRun) -> str:
 
 def results_table(groups: Sequence[RunGroup]) -> str:
     """Return the results of several runs."""
-    names = ("Run", "Return, last five updates", "Best test", "Environment steps", "Steps/s", "Verdict")
+    names = ("Run", "Return, last five updates", "Best test", "Steps", "Steps/s", "Verdict")
     head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = "\n".join(row for group in groups for row in _rows(group))
     content = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
-    return f'<div class="scroll"><table class="runs">\n{content}</table></div>'
+    return f'<table class="runs">\n{content}</table>'
 
 
 def group_key(groups: Sequence[RunGroup]) -> str:

@@ -43,7 +43,7 @@ def _comparison(groups: Sequence[RunGroup], names: Sequence[str]) -> str:
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
     body = "\n".join(rows)
     content = f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-    return f'<div class="scroll"><table>\n{content}</table></div>'
+    return f"<table>\n{content}</table>"
 
 
 def _columns(rows: Iterable[tuple[str, object]]) -> str:

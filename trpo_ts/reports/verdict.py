@@ -79,7 +79,8 @@ def _line_search(updates: Updates) -> Finding | None:
         return None
     outcomes = Counter(int(update.outcome) for update in rejected if update.outcome)
     (outcome, count), *_ = outcomes.most_common(1) or [(StepOutcome.KL_ABOVE_BOUND, 0)]
-    reason = f"; in {count} of them {_REASONS[StepOutcome(outcome)]}" if count else ""
+    often = "each time" if count == len(rejected) else f"{count} times"
+    reason = f"; {often} {_REASONS[StepOutcome(outcome)]}" if count else ""
     return Finding(
         "The line search fails",
         f"{len(rejected)} of the last {len(recent)} updates left the policy as it was{reason}.",
