@@ -34,6 +34,10 @@ SHORTER = {
 """How trainings are shortened: a few updates show that the code runs, and other tests that it learns."""
 
 
+SLOW = dict.fromkeys(("from_sb3", "from_spinning_up", "highlevel"), pytest.mark.slow)
+"""Pages with several trainings, or with those of other libraries."""
+
+
 def python_blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
 
@@ -42,9 +46,7 @@ def parts_of_a_script() -> dict[str, Any]:
     """What pages that show a part of a script take as given."""
     envs = VectorEnvNormObs(DummyVectorEnv([partial(gym.make, "Pendulum-v1")] * 4))
     space, actions = gym.make("Pendulum-v1").observation_space, gym.make("Pendulum-v1").action_space
-    algorithm = TRPO(
-        policy=make_policy(space, actions), critic=make_critic(space), optim=AdamOptimizerFactory(lr=1e-3)
-    )
+    algorithm = TRPO(policy=make_policy(space, actions), critic=make_critic(space), optim=AdamOptimizerFactory(lr=1e-3))
     training_collector = RolloutCollector(algorithm, envs, VectorReplayBuffer(2048, 4))
     test_collector = RolloutCollector(algorithm, envs)
     params = trainer_params(
@@ -58,9 +60,9 @@ def parts_of_a_script() -> dict[str, Any]:
     return {**given, "training_collector": training_collector, "test_collector": test_collector}
 
 
-GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
-    name: parts_of_a_script for name in ("checkpoints.md", "collecting.md", "diagnostics.md", "trpo.md")
-}
+GIVEN: dict[str, Callable[[], dict[str, Any]]] = dict.fromkeys(
+    ("checkpoints.md", "collecting.md", "diagnostics.md", "trpo.md"), parts_of_a_script
+)
 """Pages whose code is part of a script of the reader's."""
 
 
@@ -79,7 +81,7 @@ def _alone(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=SLOW.get(page.stem, ()), id=page.stem) for page in PAGES])
 def test_the_code_of_a_page_runs(page):
     if page.stem == "from_sb3":
         pytest.importorskip("sb3_contrib")
