@@ -37,9 +37,11 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# The documentation as pages to browse, build/site/index.html; a broken link or a page out of the navigation is an error.
+# The documentation as pages to browse, build/site/index.html; a broken link, a page out of the navigation
+# and anything that a reader's browser would fetch from elsewhere are errors.
 site: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	! grep -rlE --include='*.html' '<(script|link|img)[^>]* (src|href)="(https?:)?//' build/site
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --no-isolation --wheel

@@ -50,7 +50,10 @@ def _fenced(match: re.Match[str]) -> str:
 
 
 def _display(match: re.Match[str]) -> str:
-    return f"\n$$\n{' '.join(match['body'].split())}\n$$\n"
+    formula = " ".join(match["body"].split())
+    if r"\\" in formula:  # as Sphinx does with formulas of several lines
+        formula = rf"\begin{{aligned}}{formula}\end{{aligned}}"
+    return f"\n$$\n{formula}\n$$\n"
 
 
 def _reference(match: re.Match[str]) -> str:

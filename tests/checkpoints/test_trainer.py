@@ -54,7 +54,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path, whole, update):
         {"rewards": True},
         {"collector": RolloutCollector, "task": "CartPole-v1", "vector": sync_vector},
     ],
-    ids=str,
+    ids=lambda kwargs: " ".join(kwargs),
 )
 def test_a_resumed_run_of_other_environments_or_whole_episodes_equals_the_uninterrupted_one(tmp_path, kwargs):
     trainer = trainer_of(tmp_path / "whole", **kwargs)

@@ -34,6 +34,10 @@ SHORTER = {
 """How trainings are shortened: a few updates show that the code runs, and other tests that it learns."""
 
 
+SLOW = dict.fromkeys(("from_sb3", "from_spinning_up", "highlevel"), pytest.mark.slow)
+"""Pages with several trainings, or with those of other libraries."""
+
+
 def python_blocks(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", page, flags=re.DOTALL | re.MULTILINE)
 
@@ -77,7 +81,7 @@ def _alone(tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_alone")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [pytest.param(page, marks=SLOW.get(page.stem, ()), id=page.stem) for page in PAGES])
 def test_the_code_of_a_page_runs(page):
     if page.stem == "from_sb3":
         pytest.importorskip("sb3_contrib")
