@@ -101,8 +101,8 @@ def wrong(*words, capsys):
     ("words", "part"),
     [
         ("", "type trpo-ts report and the folder"),
-        ("nowhere", "nowhere is no folder; type"),
-        ("other/config.json", "is no folder; type"),
+        ("nowhere", "nowhere holds no run; type"),
+        ("other/config.json", "config.json holds no run; type"),
         ("pages", "pages holds no run; type"),
         ("all/seed_11", "type trpo-ts resume all/seed_11"),
         ("other --live --out f.html", "type either --live or --out"),

@@ -26,9 +26,8 @@ def find_runs(folders: Sequence[Path]) -> list[RunFiles]:
     """
     found: dict[Path, RunFiles] = {}
     for folder in folders:
-        if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder; type the folder of a run, as trpo-ts train named it")
-        inner = sorted((path for path in folder.iterdir() if path.is_dir()), key=_natural)
+        inside = folder.iterdir() if folder.is_dir() else ()
+        inner = sorted((path for path in inside if path.is_dir()), key=_natural)
         runs = [RunFiles(path) for path in [folder] if RunFiles(path).config.is_file()]
         runs = runs or [RunFiles(path) for path in inner if RunFiles(path).config.is_file()]
         if not runs:
