@@ -40,7 +40,7 @@ types: $(STAMP)
 # The documentation as pages to browse, build/site/index.html; a broken link, a page out of the navigation
 # and anything that a reader's browser would fetch from elsewhere are errors.
 site: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	! grep -rlE --include='*.html' '<(script|link|img)[^>]* (src|href)="(https?:)?//' build/site
 
 wheel: $(STAMP)
