@@ -37,10 +37,10 @@ for version in 3.12 3.13; do
         (cd "$trial" && "$trial/$version/bin/trpo-ts" train --steps 20000 --out "run_$version" >/dev/null)
         echo "== Python $version: installed, and trained"
     else
-        $pip numpy gymnasium plotly
+        $pip numpy gymnasium
         $pip --no-deps "$wheel"
         "$trial/$version/bin/python" -m compileall -q "$trial/$version"/lib/python*/site-packages/trpo_ts
-        (cd "$trial" && "$trial/$version/bin/python" -c "import trpo_ts.diagnostics, trpo_ts.envs, trpo_ts.presets")
+        (cd "$trial" && "$trial/$version/bin/python" -c "import trpo_ts.envs, trpo_ts.presets")
         echo "== Python $version: types, syntax, and what needs no torch; ALL_PYTHONS=1 installs torch and trains"
     fi
 done
