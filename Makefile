@@ -15,7 +15,7 @@ notebooks: $(STAMP)
 	$(BIN)/python tools/notebooks.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # All tests, the slow ones too, and the properties on ten times as many cases, other ones each time. About a quarter of an hour.
 nightly: $(STAMP)

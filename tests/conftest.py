@@ -1,5 +1,6 @@
 """Settings for all tests."""
 
+import signal
 import sys
 
 import pytest
@@ -8,6 +9,9 @@ from hypothesis import settings
 
 # The networks of the tests are small: more threads only wait for each other.
 torch.set_num_threads(1)
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and what they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # `make test` tries the same cases each time. `make nightly` draws new ones, ten times as many.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=100)

@@ -12,6 +12,7 @@ import pytest
 from repository import ROOT
 
 from trpo_ts.presets import Settings
+from trpo_ts.presets.job_settings import SCHEDULED
 from trpo_ts.training.job_overrides import JobOverrides
 
 RIGHT_AND_WRONG = """\
@@ -37,7 +38,7 @@ make_job("CartPole-v1", env_backend="envpol")  # wrong
 make_job("CartPole-v1", memory="grue")  # wrong
 make_job("CartPole-v1", activation="swish")  # wrong
 make_job("CartPole-v1", distribution="normal")  # wrong
-make_job("CartPole-v1", max_kl="small")  # wrong
+make_job("CartPole-v1", gamma="small")  # wrong
 make_job("CartPole-v1", max_kll=0.1)  # wrong
 """
 
@@ -55,7 +56,7 @@ def test_every_setting_is_a_keyword_of_make_job():
     ours, settings = get_type_hints(JobOverrides), get_type_hints(Settings)
     assert list(ours) == [field.name for field in fields(Settings)]
     other = {name for name in ours if ours[name] != settings[name]}
-    assert other == {"critic_fit", "preconditioner", "hidden_sizes"}  # objects and lists, too
+    assert other == {"critic_fit", "preconditioner", "hidden_sizes", *SCHEDULED}  # objects and lists, too
 
 
 @pytest.mark.parametrize("name", ["memory", "activation", "distribution", "std"])

@@ -98,7 +98,7 @@ def test_kl_over_the_rollout_never_exceeds_max_kl(
     )
     before = copy.deepcopy(policy)
     stats = update(algorithm, buffer, batch_size, repeat)
-    achieved = mean_kl(before, policy, buffer)
+    achieved = mean_kl(before, policy, buffer, options.get("micro_batch_size"))
     # A network rounds differently for another memory layout of its weights.
     assert achieved <= max_kl * (1 + 1e-5) + 1e-9
     # The divergence is half the square of the outputs' changes: rounding counts twice, times its root.

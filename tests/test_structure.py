@@ -208,7 +208,7 @@ def test_import_needs_no_extra():
     """Importing the package loads none of the optional dependencies."""
     code = (
         "import sys, trpo_ts.trpo, trpo_ts.policies, trpo_ts.critics; "
-        "extras = {'mujoco', 'envpool', 'onnx', 'imageio_ffmpeg', 'wandb', 'ray', 'rliable', 'joblib'}; "
+        "extras = {'mujoco', 'envpool', 'onnx', 'imageio_ffmpeg', 'wandb', 'rliable', 'joblib'}; "
         "extras |= {'sb3_contrib', 'skrl'}; "
         "bad = extras & set(sys.modules); "
         "assert not bad, bad"

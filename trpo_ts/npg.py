@@ -175,6 +175,11 @@ class NPG(ActorCriticWithState):
         self._checked_fit: tuple[Any, ...] = ()
         warn_of_collecting(policy)
 
+    @property
+    def has_schedules(self) -> bool:
+        """Whether a parameter changes with :attr:`progress`."""
+        return bool(self._schedules)
+
     def update(self, buffer: ReplayBuffer, batch_size: int | None, repeat: int) -> TrainingStats:
         """Update policy and critic from the whole buffer, as Tianshou's on-policy trainer calls it.
 

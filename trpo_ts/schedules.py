@@ -53,6 +53,10 @@ class Schedules:
     def __init__(self) -> None:
         self._scheduled: dict[str, tuple[Schedule, Callable[[str, Any], float]]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._scheduled)
+
     def first(
         self,
         name: str,

@@ -27,7 +27,7 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
     """Tianshou's actor-critic with a ``state_dict()`` that holds everything that changes a later update."""
 
     progress: float | None = None
-    """Where the training is, in [0, 1), for parameters with a schedule; the trainer sets it before each collect."""
+    """Where the training is, in [0, 1); the trainer sets it before each collect where a parameter has a schedule."""
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what, beside parameters and optimiser moments, changes a later update."""
@@ -37,7 +37,7 @@ class ActorCriticWithState(ActorCriticOnPolicyAlgorithm):
                 "var": float(self.ret_rms.var),
                 "count": int(self.ret_rms.count),
             },
-            "progress": self.progress,
+            **({} if self.progress is None else {"progress": self.progress}),
             "lr_schedulers": [plain(scheduler.state_dict()) for scheduler in self.lr_schedulers],
         }
 

@@ -87,7 +87,7 @@ class WholeRolloutTrainer(OnPolicyTrainer):
         return super().execute_epoch()
 
     def _training_step(self) -> OnPolicyTrainer._TrainingStepResult:
-        if hasattr(self.algorithm, "progress"):
+        if getattr(self.algorithm, "has_schedules", False):
             # Below 1 always: an epoch ends when its steps are done, and may then have had more.
             share = (self._env_step - self._epoch_began_at) / self._whole_epoch
             cast(Any, self.algorithm).progress = (self._epoch - 1 + share) / self.params.max_epochs

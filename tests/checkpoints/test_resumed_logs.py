@@ -146,7 +146,7 @@ def test_no_curve_has_an_update_twice(tmp_path, recorded_too):
     assert steps(tmp_path / "events", "update/kl/mean") == [ROLLOUT * n for n in range(1, 6)]
     trainer_of(tmp_path, every=10, logger=logger()).run()
     updates = [ROLLOUT * n for n in range(1, UPDATES + 1)]
-    assert steps(tmp_path / "events", "update/kl/mean") == updates
+    assert sorted(steps(tmp_path / "events", "update/kl/mean")) == updates  # the reader goes by the names of files
     assert steps(tmp_path / "events", "training/n_collected_steps") == updates
     assert steps(tmp_path / "events", "test/returns_stat/mean") == [0, STEPS, 2 * STEPS]
     assert steps(tmp_path / "events", "info/best_score") == [STEPS, 2 * STEPS]

@@ -45,10 +45,10 @@ def test_a_line_says_what_there_is_and_no_more(clock):
     progress = Progress(100, prefix="[seed 1] ", stream=stream)
     progress.start(0)
     clock[0] += 2.0
-    progress.tell(update(10))
+    progress.tell(update(10, max_kl=0.01))
     progress.tell(EvaluationRecord(env_steps=10, episode_returns=(3.0, 5.0)))
     clock[0] += 2.0
-    progress.tell(update(20, kl=0.01, explained_variance=0.5, cg_iterations=3.0))
+    progress.tell(update(20, kl=0.01, max_kl=0.01, explained_variance=0.5, cg_iterations=3.0))
     before, after = stream.getvalue().splitlines()
     assert before == "[seed 1]           10 steps  return -  KL - of 0.01  explained variance -  products -  5 steps/s"
     assert after.endswith("return -  test 4.00  KL 0.0100 of 0.01  explained variance 0.50  products 3  5 steps/s")
@@ -58,7 +58,7 @@ def test_a_terminal_gets_a_bar_with_the_tests_above_it():
     stream = Terminal()
     progress = Progress(100, stream=stream)
     progress.start(20, "Resumed")
-    progress.tell(update(50, kl=0.005))
+    progress.tell(update(50, kl=0.005, max_kl=0.01))
     progress.tell(EvaluationRecord(env_steps=50, episode_returns=(3.0,)))
     progress.close()
     text = stream.getvalue()

@@ -19,7 +19,7 @@ def test_rollout_figure_has_a_panel_per_dimension():
     assert (action.x, action.y, action.line.shape) == ((0, 1), (-1.0, 0.5), "hv")
     assert reward.y == (-1.0, -0.8)
     assert "velocity (m/s)" in velocity.hovertemplate
-    assert figure.layout.title.text == "Episode of 2 steps, return -1.8"
+    assert figure.layout.title.text == "Return -1.8 in 2 steps"
 
 
 def test_rollout_figure_of_many_dimensions_says_what_it_leaves_out():

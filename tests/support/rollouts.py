@@ -143,13 +143,24 @@ def same(before: list[torch.Tensor], module: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
-def mean_kl(old: ProbabilisticActorPolicy, new: ProbabilisticActorPolicy, buffer: VectorReplayBuffer) -> float:
-    """Return KL(old || new) over the rollout: the networks in their own precision, the divergence in float64."""
+def mean_kl(
+    old: ProbabilisticActorPolicy,
+    new: ProbabilisticActorPolicy,
+    buffer: VectorReplayBuffer,
+    micro_batch_size: int | None = None,
+) -> float:
+    """Return KL(old || new) over the rollout: the networks in their own precision, the divergence in float64.
+
+    A pass of other rows rounds otherwise, so they are split as the update splits them.
+    """
     obs = buffer.sample(0)[0].obs
+    starts = range(0, len(obs), micro_batch_size or len(obs))
 
     def distribution(policy: ProbabilisticActorPolicy) -> Distribution:
+        actor = copy.deepcopy(policy).eval().actor
         with torch.no_grad():
-            out = copy.deepcopy(policy).eval().actor(obs)[0]
+            outs = [actor(obs[start : start + (micro_batch_size or len(obs))])[0] for start in starts]
+        out = tuple(map(torch.cat, zip(*outs, strict=True))) if isinstance(outs[0], tuple) else torch.cat(outs)
         return policy.dist_fn(tuple(part.double() for part in out) if isinstance(out, tuple) else out.double())
 
     return float(kl_divergence(distribution(old), distribution(new)).mean())

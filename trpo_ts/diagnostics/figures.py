@@ -75,7 +75,7 @@ def rollout_figure(record: RolloutRecord, *, max_dimensions: int = 16, title: st
             trace.update(line={"shape": shape})
             panels.append(Panel(heading=heading, y_title=kind, traces=[trace], height=110))
     if title is None:
-        title = f"Episode of {len(record.rewards):,} steps, return {sum(record.rewards):,.4g}"
+        title = f"Return {sum(record.rewards):,.4g} in {len(record.rewards):,} steps"
     return stack_panels(panels, x_title="time step (environment steps)", title=title)
 
 

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import (  # type: ig
     EventAccumulator,
 )
 from tianshou.utils import TensorboardLogger
+from tianshou.utils.logger.logger_base import TRestoredData
 from torch.utils.tensorboard import SummaryWriter
 
 from trpo_ts.loggers.env_step_logger import EnvStepLogger
@@ -89,6 +90,29 @@ class EnvStepTensorboardLogger(EnvStepLogger, TensorboardLogger):  # type: ignor
         last = max((event.step for tag in tests for event in events.Scalars(tag) if event.step <= env_step), default=-1)
         self.continue_after(env_step, last)
         return epoch, env_step, update_step
+
+    @staticmethod
+    def restore_logged_data(log_path: str) -> TRestoredData:
+        """Return what is in the event files as Tianshou's evaluation reads it: also what was not worth a curve.
+
+        These are the environment steps of collects, and the spreads of single returns and lengths.
+        """
+        data: dict[str, Any] = TensorboardLogger.restore_logged_data(log_path)
+        events = EventAccumulator(log_path, size_guidance={"scalars": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            scope, *name, kind = tag.split("/")
+            if scope not in ("training", "test") or kind != "mean" or len(name) != 1:
+                continue
+            mean = {event.step: event.value for event in events.Scalars(tag)}
+            spreads = {"mean": mean, "std": dict.fromkeys(mean, 0.0), "max": dict(mean), "min": dict(mean)}
+            for spread in ("std", "max", "min"):
+                if f"{scope}/{name[0]}/{spread}" in events.Tags()["scalars"]:
+                    written = events.Scalars(f"{scope}/{name[0]}/{spread}")
+                    spreads[spread] |= {event.step: event.value for event in written if event.step in mean}
+            data[scope][name[0]] = {key: np.array(list(values.values())) for key, values in spreads.items()}
+            if name[0] == "returns_stat":
+                data[scope]["env_step"] = np.array(list(mean), dtype=np.float64)  # as other curves; it ends up in JSON
+        return data
 
     def cut_after(self, *, epoch: int, env_step: int, update_step: int) -> None:
         """Cut the event files, and continue in a new one."""
