@@ -14,6 +14,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+import plotly.graph_objects as go
 import torch
 from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Batch, Collector, CollectStats, VectorReplayBuffer
@@ -136,18 +137,9 @@ def final_return(recorder: TrainingRecorder) -> float:
     return float(np.mean([r for record in recorder.updates[-5:] for r in record.episode_returns]))
 
 
-def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[PolicySnapshot], seconds: float) -> None:
-    """Write records, report and summary into the folder."""
-    summary = {
-        "seed": seed,
-        "env_steps": recorder.updates[-1].env_steps,
-        "wall_seconds": round(seconds, 2),
-        "final_return_mean": round(final_return(recorder), 3),
-        "max_kl_seen": max(record.kl or 0.0 for record in recorder.updates),
-        "report": "report.html",
-    }
-    rollout = random_rollout(seed)
-    figures = {
+def drawings(rollout: RolloutRecord, snapshots: list[PolicySnapshot]) -> dict[str, tuple[go.Figure, str]]:
+    """Return figures with captions, by heading."""
+    return {
         "A random rollout": (
             rollout_figure(rollout),
             "One episode of uniformly random actions. Its return depends on the start: what training has to raise is "
@@ -161,6 +153,19 @@ def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[Pol
             "push sharp.",
         ),
     }
+
+
+def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[PolicySnapshot], seconds: float) -> None:
+    """Write records, report and summary into the folder."""
+    summary = {
+        "seed": seed,
+        "env_steps": recorder.updates[-1].env_steps,
+        "wall_seconds": round(seconds, 2),
+        "final_return_mean": round(final_return(recorder), 3),
+        "max_kl_seen": max(record.kl or 0.0 for record in recorder.updates),
+        "report": "report.html",
+    }
+    rollout = random_rollout(seed)
     run = RecordedRun(
         recorder.updates,
         settings={"task": "PointMass1D-v0", "seed": seed, "max_kl": MAX_KL},
@@ -173,7 +178,7 @@ def report(out: Path, seed: int, recorder: TrainingRecorder, snapshots: list[Pol
         title="TRPO on the point mass",
         description=f"{len(recorder.updates)} updates of trpo_ts.TRPO, {N_ENVS} episodes each. The best controller was "
         "found by dynamic programming.",
-        figures=figures,
+        figures=drawings(rollout, snapshots),
     )
     save_records(out / "records.jsonl", [rollout, *recorder.updates, *snapshots])
     write_json(out / "summary.json", summary)

@@ -14,7 +14,7 @@ __all__ = ["agent_record"]
 def agent_record(algorithm: OnPolicyAlgorithm[Any]) -> dict[str, Any]:
     """Return the call that makes the policy, and the task it is trained for.
 
-    ``policy`` is None where the call is not known; ``why_not`` says what stands in the way. ``task`` may be None too.
+    ``policy`` is None where the call is not known; ``why_not`` says why. ``task`` may be None too.
     """
     description = description_of(algorithm.policy)
     if description is None:

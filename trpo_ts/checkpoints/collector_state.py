@@ -83,7 +83,7 @@ def check_observation_statistics(envs: BaseVectorEnv, statistics: list[dict[str,
 def collector_state(collector: BaseCollector[Any]) -> dict[str, Any]:
     """Return what of a collector changes a later rollout, given that its buffer is empty, as it is after an update.
 
-    ``episodes`` is None where an environment cannot be written down; ``why_not`` says what stands in the way.
+    ``episodes`` is None where an environment cannot be written down; ``why_not`` says why.
     """
     episodes, why_not = None, None
     try:
