@@ -53,6 +53,8 @@ def check(words: list[str]) -> None:
         assert options <= options_of(rest[0])
     elif program == "tensorboard":
         assert options <= TENSORBOARD
+    elif program == "wandb":
+        assert rest == ["login"]
     else:
         assert (ROOT / program).is_file(), program
 
