@@ -61,7 +61,7 @@ def normalised(adv: Tensor, of_all: Moments | None = None) -> Tensor:
     :param adv: the advantages.
     :param of_all: the moments of the advantages of all ranks; None in a single process.
     """
-    largest = adv.abs().max() if of_all is None else torch.as_tensor(of_all.largest).to(adv)
+    largest = adv.abs().max() if of_all is None else adv.new_tensor(of_all.largest)
     if (len(adv) if of_all is None else of_all.count) < 2 or largest == 0.0:
         return torch.zeros_like(adv)
     scaled = adv / largest  # squares stay within the range of the dtype
