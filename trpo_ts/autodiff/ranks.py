@@ -43,7 +43,7 @@ class Ranks(Protocol):
         """Return the tensor of rank 0, of equal shape on all: one reduction."""
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """Return what each rank has, of any size: two reductions."""
+        """Return what each rank has, of any size: three reductions."""
 
     def refuse(self, error: BaseException) -> None:
         """Make the other ranks raise where they next gather numbers."""

@@ -49,13 +49,13 @@ class ProcessGroupRanks:
         """
         rows = self._messages([0.0, float(len(numbers)), *numbers])
         if any(row[0] for row in rows):
-            self._raise_refusal(self.gather_objects(None))
+            self._raise_refusal(self._exchanged(None))
         return [row[2 : 2 + int(row[1])] for row in rows]
 
     def refuse(self, error: BaseException) -> None:
         """See :meth:`Ranks.refuse`."""
         self._messages([1.0, 0.0])
-        self.gather_objects(f"{type(error).__name__}: {error}")
+        self._exchanged(f"{type(error).__name__}: {error}")
 
     def first(self, tensor: Tensor) -> Tensor:
         """See :meth:`Ranks.first`."""
@@ -65,7 +65,14 @@ class ProcessGroupRanks:
         return sent.to(tensor)
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """See :meth:`Ranks.gather_objects`."""
+        """See :meth:`Ranks.gather_objects`.
+
+        :raises RankError: when a rank refuses.
+        """
+        self.gather([])
+        return self._exchanged(value)
+
+    def _exchanged(self, value: Any) -> list[Any]:
         values: list[Any] = [None] * self.size
         self.reductions += 1
         with self._met("messages"):
