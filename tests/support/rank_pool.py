@@ -31,9 +31,9 @@ class Failure(Exception):
 def _serve(connection: Connection) -> None:
     torch.set_num_threads(1)
     while (task := connection.recv()) is not None:
-        rank, size, store, function, arguments = task
+        rank, size, store, seconds, function, arguments = task
         dist.init_process_group(
-            "gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=timedelta(seconds=SECONDS)
+            "gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=timedelta(seconds=seconds)
         )
         try:
             result = function(*arguments)
@@ -49,7 +49,7 @@ class RankPool:
     def __init__(self, most: int, method: str = "forkserver") -> None:
         context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            context.set_forkserver_preload(["rank_cases"])
+            context.set_forkserver_preload(["rank_jobs"])
         self._folder = tempfile.TemporaryDirectory()
         self._groups = 0
         self._connections, self._processes = [], []
@@ -60,21 +60,24 @@ class RankPool:
             self._connections.append(here)
             self._processes.append(process)
 
-    def run(self, size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """Call a function on each rank, and return what each returned or, as a Failure, raised."""
+    def run(self, size: int, function: Callable[..., Any], *arguments: Any, seconds: float = SECONDS) -> list[Any]:
+        """Call a function on each rank, and return what each returned or, as a Failure, raised.
+
+        :param seconds: the timeout of their group.
+        """
         self._groups += 1
         store = os.path.join(self._folder.name, str(self._groups))
         used = self._connections[:size]
         for rank, connection in enumerate(used):
-            connection.send((rank, size, store, function, arguments))
+            connection.send((rank, size, store, seconds, function, arguments))
         return [connection.recv() for connection in used]
 
-    def results(self, size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    def results(self, size: int, function: Callable[..., Any], *arguments: Any, seconds: float = SECONDS) -> list[Any]:
         """Return what each rank returned.
 
         :raises Failure: when one raised.
         """
-        results = self.run(size, function, *arguments)
+        results = self.run(size, function, *arguments, seconds=seconds)
         for result in results:
             if isinstance(result, Failure):
                 raise result

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.distributed as dist
@@ -109,11 +109,13 @@ class ProcessGroupRanks:
             ) from error
 
 
-@cache
-def _ranks_of(group: object) -> ProcessGroupRanks:
-    return ProcessGroupRanks()
+_RANKS: WeakKeyDictionary[Any, ProcessGroupRanks] = WeakKeyDictionary()
+"""By group; weakly, because a rank that has left is noticed by the others when its group is gone."""
 
 
 def ranks_of_group() -> ProcessGroupRanks:
     """Return the ranks of the present default group; the same object at each call, with its count of reductions."""
-    return _ranks_of(dist.group.WORLD)
+    group = dist.group.WORLD
+    if group not in _RANKS:
+        _RANKS[group] = ProcessGroupRanks()
+    return _RANKS[group]
