@@ -320,12 +320,12 @@ class NPG(ActorCriticWithState):
             adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)
             of_all, sequence_shard = moments_of_all(transitions, adv, returns, values_in_rewards, critic_obs)
         if self.return_scaling:
-            self.ret_rms = statistics_including(self.ret_rms, returns, of_all and of_all.returns)
+            self.ret_rms = statistics_including(self.ret_rms, returns, of_all.returns if of_all else None)
         new_unit = self._return_unit()
         targets, values = torch.as_tensor(returns / new_unit).to(values), values * (unit / new_unit)
         return Rollout(
             **vars(transitions),
-            adv=normalised(adv, of_all and of_all.advantages) if self.advantage_normalization else adv,
+            adv=normalised(adv, of_all.advantages if of_all else None) if self.advantage_normalization else adv,
             returns=targets,
             values=values,
             critic_obs=critic_obs,

@@ -55,9 +55,9 @@ def _with_moments(statistics: RunningMeanStd, added: Moments) -> tuple[np.float6
     """Return mean, variance and count with some numbers added, as ``RunningMeanStd.update`` computes them."""
     unit, count = np.float64(added.largest), statistics.count + added.count
     delta = unit * added.mean - statistics.mean
-    squares = statistics.var * statistics.count + unit * unit * added.squares
-    squares += delta**2 * statistics.count * added.count / count
-    return np.float64(statistics.mean + delta * added.count / count), np.float64(squares / count), count
+    of_both = statistics.var * statistics.count + unit * unit * added.squares
+    between = delta**2 * statistics.count * added.count / count
+    return np.float64(statistics.mean + delta * added.count / count), np.float64((of_both + between) / count), count
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:

@@ -46,10 +46,10 @@ def _serve(connection: Connection) -> None:
 class RankPool:
     """Up to so many ranks, on gloo, one thread each."""
 
-    def __init__(self, most: int, method: str = "forkserver") -> None:
+    def __init__(self, most: int, method: str = "forkserver", preload: str = "rank_jobs") -> None:
         context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            context.set_forkserver_preload(["rank_jobs"])
+            context.set_forkserver_preload([preload])
         self._folder = tempfile.TemporaryDirectory()
         self._groups = 0
         self._connections, self._processes = [], []

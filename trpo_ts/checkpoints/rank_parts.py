@@ -30,11 +30,11 @@ def parts_of_others(algorithm: OnPolicyAlgorithm[Any], trainer: OnPolicyTrainer,
     """Return the parts of all ranks but the first, whose part is where a single process has its own."""
     if ranks.size == 1:
         return []
-    critic = original(getattr(algorithm, "critic", None))
+    critic = _recurrent_critic(algorithm)
     part = {
         "collectors": {name: collector_state(collector) for name, collector in collectors_of(trainer).items()},
         "generators": generator_states(),
-        "memory": critic.get_extra_state() if isinstance(critic, RecurrentCritic) else {},
+        "memory": {} if critic is None else critic.get_extra_state(),
     }
     return [unpack(other) for other in ranks.gather_objects(pack(part))[1:]]
 
@@ -57,15 +57,19 @@ def own_run(run: dict[str, Any], trainer: OnPolicyTrainer, ranks: Ranks) -> dict
 
 def set_memory(algorithm: OnPolicyAlgorithm[Any], run: dict[str, Any]) -> None:
     """Give a critic the states that it kept on this rank; the algorithm's own are those of rank 0."""
-    critic = original(getattr(algorithm, "critic", None))
-    if isinstance(critic, RecurrentCritic) and "memory" in run:
+    critic = _recurrent_critic(algorithm)
+    if critic is not None and "memory" in run:
         critic.set_extra_state(run["memory"])
+
+
+def _recurrent_critic(algorithm: OnPolicyAlgorithm[Any]) -> RecurrentCritic | None:
+    critic: Any = getattr(algorithm, "critic", None)
+    critic = None if critic is None else original(critic)
+    return critic if isinstance(critic, RecurrentCritic) else None
 
 
 def reseed(entropy: Sequence[int]) -> None:
     """Start the generators of a rank that has none of its own in the checkpoint."""
-    for seed, start in zip(np.random.SeedSequence(entropy).generate_state(2), _STARTS, strict=True):
-        start(int(seed) >> 1)
-
-
-_STARTS = (torch.manual_seed, np.random.seed)  # Python's own generator is drawn from by no part of a run
+    torchs, numpys = (int(seed) >> 1 for seed in np.random.SeedSequence(entropy).generate_state(2))
+    torch.manual_seed(torchs)
+    np.random.seed(numpys)  # noqa: NPY002  Tianshou draws from NumPy's global generator

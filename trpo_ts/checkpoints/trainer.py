@@ -95,7 +95,7 @@ class ResumableTrainer(WholeRolloutTrainer):
                 self._run_folder.lock.acquire()
                 self._run_folder.remove_temporaries()
                 begins = not self._run_folder.checkpoints()
-            ((begins,), *_) = self._ranks.gather([begins])
+            begins = bool(self._ranks.gather([begins])[0][0])
         if begins:
             super().reset(reset_collectors, reset_collector_buffers)
             self._epoch_began_at = 0
