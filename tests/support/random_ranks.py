@@ -75,7 +75,7 @@ def judge_update(case: Any) -> dict[str, int]:
     try:
         with policy_within_training_step(case.policy):
             stats = case.algorithm.update(case.buffer, case.batch_size, case.repeat)
-    except (ValueError, RuntimeError) as raised:
+    except Exception as raised:
         error = f"{type(raised).__name__}: {raised}"
     errors = gathered(error)
     if any(errors):

@@ -49,7 +49,7 @@ class RankPool:
     def __init__(self, most: int, method: str = "forkserver", preload: str = "rank_jobs") -> None:
         context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
-            context.set_forkserver_preload([preload])
+            context.set_forkserver_preload([preload, "torch._dynamo"])
         self._folder = tempfile.TemporaryDirectory()
         self._groups = 0
         self._connections, self._processes = [], []
