@@ -198,7 +198,7 @@ class PolicyProblem:
 
     def _over_ranks(self, objective: Tensor, gradient: Tensor) -> tuple[float, Tensor]:
         r"""Return :math:`L` and :math:`g` from :math:`N` times them, as far as this rank's rows go."""
-        objective, gradient = self._shard.ranks.sum(objective.detach(), gradient)
+        objective, gradient = self._shard.ranks.sum(objective.detach().to(gradient.dtype), gradient)
         return float(objective) / self.count, gradient / self.count
 
     def _fisher_rows(self) -> tuple[Sequence[Rows], Shard]:
