@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from trpo_ts.autodiff.ranks import Shard
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.recurrent.sequences import sequence_starts
 
@@ -26,6 +27,9 @@ class CriticTask:
         the critic starts from the state in which it computed the values, and no derivative flows through the cut.
     :param returns: the targets, shape ``(N,)``.
     :param micro_batch_size: the most rows in one pass; None for all.
+    :param shard: the rows as a part of those of all ranks; None in a single process. A fit must take its sums over all
+        of them, and make the same steps on each.
+    :param sequence_shard: their sequences as a part of those of all ranks, for a critic with a memory.
     """
 
     critic: nn.Module
@@ -33,6 +37,13 @@ class CriticTask:
     obs: Any
     returns: Tensor
     micro_batch_size: int | None = None
+    shard: Shard | None = None
+    sequence_shard: Shard | None = None
+
+    @property
+    def rows(self) -> Shard:
+        """The rows as a part of those of all ranks."""
+        return self.shard or Shard.whole(len(self.returns))
 
     @property
     def own(self) -> list[nn.Parameter]:
@@ -49,6 +60,8 @@ class CriticTask:
             micro_batch_size=self.micro_batch_size,
             only=self.own,
             record_layers=True,
+            shard=self.rows,
+            sequence_shard=self.sequence_shard,
         )
 
 
@@ -58,7 +71,7 @@ class CriticFit(Protocol):
 
     One that cannot fit every critic may have a method ``check(task)`` too. It is called with a few rows of a critic's
     first rollout and the critic in evaluation mode, before anything is changed, and raises a ``ValueError`` that names
-    the fix.
+    the fix. One that works with several ranks has ``over_ranks = True``; see :attr:`CriticTask.rows`.
     """
 
     def fit(self, task: CriticTask) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from trpo_ts.distributions.fisher_metric import FisherMetric
 from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.solver.conjugate_gradient import conjugate_gradient
-from trpo_ts.solver.linear_operators import LinearOperator, damped, weighted_sum
+from trpo_ts.solver.linear_operators import LinearOperator, damped, mean_over_ranks, weighted_sum
 from trpo_ts.validation.parameter_values import check_instance, check_integer, check_real
 from trpo_ts.validation.requires_grad_checks import constant_requires_grad
 
@@ -63,6 +64,8 @@ class GaussNewtonFit:
     max_change: float = 0.1
     max_halvings: int = 5
     preconditioner: KFAC | None = KFAC(inner_iterations=1, samples=256, relative_damping=0.0)
+
+    over_ranks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_integer("steps", self.steps, 1)
@@ -171,10 +174,12 @@ class _ValueProblem:
     def error(self, phi: Tensor) -> float:
         """Return the mean squared error at ``phi``."""
         with torch.no_grad():
-            return sum(
+            error = sum(
                 share * float((self.value_function(phi, rows).flatten() - self._returns[rows]).square().mean())
                 for share, rows in zip(self._shares, self.value_function.micro_batches, strict=True)
             )
+        shard = self.value_function.shard
+        return shard.sums([error * (shard.count / shard.total)])[0]
 
     def linearise(self, phi: Tensor) -> _Linearisation:
         """Return the error, its gradient and the products at ``phi``."""
@@ -189,7 +194,10 @@ class _ValueProblem:
                 single = micro_batch
             products.append(self._product(leaf, rows) if single is None else single.product)
             del micro_batch  # freed before the next pass, so that peak memory is that of one
-        return _Linearisation(leaf, error, gradient, weighted_sum(products, self._shares), single)
+        shard = self.value_function.shard
+        mean_error, gradient = shard.mean(torch.tensor(error, dtype=torch.float64, device=phi.device), gradient)
+        product = mean_over_ranks(weighted_sum(products, self._shares), shard)
+        return _Linearisation(leaf, float(mean_error), gradient, product, single)
 
     def _product(self, leaf: Tensor, rows: slice) -> LinearOperator:
         return lambda v: self._micro_batch(leaf, rows).product(v)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -28,6 +29,8 @@ class LBFGSFit:
     iterations: int = 10
     history: int = 10
 
+    over_ranks: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         check_integer("iterations", self.iterations, 1)
         check_integer("history", self.history, 1)
@@ -45,7 +48,7 @@ class LBFGSFit:
 
         def closure() -> float:
             optimizer.zero_grad()
-            return accumulate_gradient(task, own, slice(0, len(task.returns)))
+            return accumulate_gradient(task, own, slice(0, len(task.returns)), task.rows.total)
 
         optimizer.step(closure)
         optimizer.zero_grad()

@@ -6,11 +6,13 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trpo_ts.autodiff.ranks import Ranks, Shard
 from trpo_ts.autodiff.rows import row_slices
 from trpo_ts.critics.fit import CriticTask, reported
 from trpo_ts.recurrent.sequences import sequence_starts
@@ -30,11 +32,14 @@ class OptimizerFit:
 
     :param iterations: steps on each minibatch, >= 0; with 0 the losses are only measured.
     :param batch_size: rows of a minibatch, >= 1, shuffled, a smaller last one merged into the one before; None for the
-        whole rollout. Sequences are shuffled and taken as wholes, one at least.
+        whole rollout. Sequences are shuffled and taken as wholes, one at least. With several ranks they are rows of
+        all of them, in the order that rank 0 draws; each rank computes with those that it holds.
     """
 
     iterations: int = 5
     batch_size: int | None = None
+
+    over_ranks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_integer("iterations", self.iterations, 0)
@@ -44,15 +49,15 @@ class OptimizerFit:
     def fit(self, task: CriticTask) -> list[float]:
         """Fit as :class:`CriticFit` says; the losses are those at the last step on each minibatch."""
         own, losses = task.own, []
-        minibatches = _minibatches(len(task.returns), self.batch_size, sequence_starts(task.obs))
+        minibatches = _minibatches(task, self.batch_size)
         task.optimizer.zero_grad()  # also of parameters that were frozen since: a step would keep moving them
         with _fused(task.optimizer), torch.set_grad_enabled(self.iterations > 0):
-            for rows in minibatches:
+            for rows, count in minibatches:
                 loss = math.inf
                 for step in range(max(self.iterations, 1)):
                     for p in own:
                         p.grad = None
-                    loss = accumulate_gradient(task, own, rows)
+                    loss = accumulate_gradient(task, own, rows, count)
                     if step < self.iterations and math.isfinite(loss) and _gradients_are_finite(own):
                         task.optimizer.step()
                 losses.append(reported(loss))
@@ -69,6 +74,8 @@ class MinibatchFit:
 
     epochs: int = 10
     batch_size: int = 128
+
+    over_ranks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_integer("epochs", self.epochs, 1)
@@ -102,14 +109,27 @@ def _fused(optimizer: torch.optim.Optimizer) -> Iterator[None]:
             group["fused"] = None
 
 
-def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], chosen: Tensor | slice) -> float:
-    """Add the gradient of a minibatch's mean squared error to ``own``, part by part, and return the error."""
-    obs, targets = task.obs[chosen], task.returns[chosen]
-    count = len(targets)
-    total = 0.0
+def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], chosen: Tensor | slice, count: int) -> float:
+    """Add the gradient of a minibatch's mean squared error to ``own``, part by part, and return the error.
+
+    :param chosen: this rank's rows of the minibatch.
+    :param count: how many rows all ranks have in it; the gradients are summed over them in one reduction.
+    """
+    total = _accumulated(task, own, chosen, count)
+    if task.rows.is_whole:
+        return total
+    return _summed_over_ranks(task.rows.ranks, own, total)
+
+
+def _accumulated(task: CriticTask, own: Sequence[nn.Parameter], chosen: Tensor | slice, count: int) -> float:
+    targets, total = task.returns[chosen], 0.0
+    if len(targets) == 0:
+        return total
+    obs = task.obs[chosen]
     # Statistics of parts would be others than those of the minibatch.
     whole = task.micro_batch_size is not None and takes_batch_statistics(task.critic)
-    for part in row_slices(count, None if whole else task.micro_batch_size, sequence_starts(obs)):
+    size = None if whole else task.micro_batch_size
+    for part in row_slices(len(targets), size, sequence_starts(obs)):
         rows = part.stop - part.start
         share = rows / count
         with named_batch_statistics("critic", task.critic, rows):
@@ -122,33 +142,56 @@ def accumulate_gradient(task: CriticTask, own: Sequence[nn.Parameter], chosen: T
     return total
 
 
+def _summed_over_ranks(ranks: Ranks, own: Sequence[nn.Parameter], loss: float) -> float:
+    """Sum the gradients over the ranks, and return the sum of the losses.
+
+    A parameter gets none, which an optimiser leaves alone, where no rank has one. Without gradients the loss is all.
+    """
+    if not torch.is_grad_enabled():
+        return sum(loss for (loss,) in ranks.gather([loss]))
+    numbers = torch.tensor([loss, *(p.grad is not None for p in own)], dtype=torch.float64)
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+    summed, *gradients = ranks.sum(numbers, *gradients)
+    total, *holders = summed.tolist()
+    for p, gradient, held in zip(own, gradients, holders, strict=True):
+        p.grad = gradient if held else None
+    return float(total)
+
+
 def _gradients_are_finite(parameters: Sequence[nn.Parameter]) -> bool:
     """Whether the squares of the gradients, which optimisers average, have a finite sum."""
     gradients = [p.grad.reshape(-1) for p in parameters if p.grad is not None]
     return math.isfinite(sum(float(gradient.dot(gradient)) for gradient in gradients))
 
 
-def _minibatches(count: int, batch_size: int | None, starts: Tensor | None) -> Iterator[Tensor | slice]:
-    if batch_size is None or batch_size >= count:
-        yield slice(0, count)
+def _minibatches(task: CriticTask, batch_size: int | None) -> Iterator[tuple[Tensor | slice, int]]:
+    """Yield this rank's rows of each minibatch, and how many rows it has on all ranks."""
+    shard, starts = task.rows, sequence_starts(task.obs)
+    if batch_size is None or batch_size >= shard.total:
+        yield slice(0, shard.count), shard.total
     elif starts is None:
-        order = torch.randperm(count)
-        full = count // batch_size
+        order = shard.ranks.first(torch.randperm(shard.total))
+        full = shard.total // batch_size
         for i in range(full):
-            yield order[i * batch_size : (i + 1) * batch_size if i < full - 1 else count]
+            rows = order[i * batch_size : (i + 1) * batch_size if i < full - 1 else shard.total]
+            yield shard.own(rows), len(rows)
     else:
-        yield from _sequence_minibatches(count, batch_size, starts)
+        yield from _sequence_minibatches(task, batch_size, starts)
 
 
-def _sequence_minibatches(count: int, batch_size: int, starts: Tensor) -> Iterator[Tensor]:
+def _sequence_minibatches(task: CriticTask, batch_size: int, starts: Tensor) -> Iterator[tuple[Tensor, int]]:
     """Cut the shuffled sequences where ``batch_size`` rows are reached, and as many are left."""
-    sequences = torch.arange(count, device=starts.device).tensor_split(starts[1:].cpu())
-    minibatch: list[Tensor] = []
-    taken = 0
-    for i in torch.randperm(len(sequences)).tolist():
-        minibatch.append(sequences[i])
-        taken += len(sequences[i])
-        if sum(map(len, minibatch)) >= batch_size and count - taken >= batch_size:
-            yield torch.cat(minibatch)
-            minibatch = []
-    yield torch.cat(minibatch)
+    shard, own = task.rows, task.sequence_shard or Shard.whole(len(starts))
+    sequences = torch.arange(shard.count, device=starts.device).tensor_split(starts[1:].cpu())
+    lengths = [length for part in own.ranks.gather_objects(list(map(len, sequences))) for length in part]
+    order: list[int] = own.ranks.first(torch.randperm(own.total)).tolist()
+    minibatch: list[Tensor] = [starts.new_empty(0)]
+    taken = count = 0
+    for i in order:
+        if own.start <= i < own.start + own.count:
+            minibatch.append(sequences[i - own.start])
+        taken, count = taken + lengths[i], count + lengths[i]
+        if count >= batch_size and shard.total - taken >= batch_size:
+            yield torch.cat(minibatch), count
+            minibatch, count = [starts.new_empty(0)], 0
+    yield torch.cat(minibatch), count

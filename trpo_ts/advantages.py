@@ -2,12 +2,16 @@ r"""Advantages :math:`A`: generalised advantage estimation and normalisation."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
 from tianshou.data import ReplayBuffer
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor
+
+from trpo_ts.moments import Moments
 
 __all__ = ["generalised_advantages", "normalised"]
 
@@ -48,16 +52,21 @@ def generalised_advantages(
     return advantages
 
 
-def normalised(adv: Tensor) -> Tensor:
+def normalised(adv: Tensor, of_all: Moments | None = None) -> Tensor:
     r"""Return :math:`(A - \bar A) / \sigma_A` with the standard deviation :math:`\sigma_A`, shape ``(N,)``.
 
     Advantages without spread (constant up to rounding, or a single one) become zero: there is nothing to learn
     from them, and the quotient would be noise or not a number.
+
+    :param adv: the advantages.
+    :param of_all: the moments of the advantages of all ranks; None in a single process.
     """
-    largest = adv.abs().max()
-    if len(adv) < 2 or largest == 0.0:
+    largest = adv.abs().max() if of_all is None else adv.new_tensor(of_all.largest)
+    if (len(adv) if of_all is None else of_all.count) < 2 or largest == 0.0:
         return torch.zeros_like(adv)
     scaled = adv / largest  # squares stay within the range of the dtype
-    centred = scaled - scaled.mean()
-    std = scaled.std()
+    if of_all is None:
+        centred, std = scaled - scaled.mean(), scaled.std()
+    else:
+        centred, std = scaled - of_all.mean, scaled.new_tensor(math.sqrt(of_all.squares / (of_all.count - 1)))
     return torch.zeros_like(adv) if std <= 4 * torch.finfo(adv.dtype).eps else centred / std

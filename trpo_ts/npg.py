@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,9 @@ from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.watched_modules import is_self_contained
 from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
+from trpo_ts.distributed.rank_errors import announced
+from trpo_ts.distributed.ranks_of_process import current_ranks
+from trpo_ts.distributed.same_update import SameUpdate, moments_of_all, start_alike
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.optimizer_state import follow_parameters
 from trpo_ts.policy_map import PolicyMap
@@ -173,7 +177,10 @@ class NPG(ActorCriticWithState):
         self._check_policy = PolicyCheck()
         self._check_memory = MemoryCheck()
         self._checked_fit: tuple[Any, ...] = ()
+        self._same_update = SameUpdate()
+        self._reductions_before = 0
         warn_of_collecting(policy)
+        start_alike(self)
 
     @property
     def has_schedules(self) -> bool:
@@ -189,21 +196,24 @@ class NPG(ActorCriticWithState):
         :raises ValueError: for an empty buffer, or observations, actions or rewards that are not finite, before
             anything is changed.
         """
-        if batch_size is not None:
-            check_integer("batch_size", batch_size, 1)
-        check_integer("repeat", repeat, 1)
-        if buffer is not None and len(buffer) == 0:
-            raise ValueError("buffer must hold at least one transition, got none; collect before update()")
-        # In evaluation mode from here on: each change of it takes as long as a pass.
-        with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
-            return super().update(buffer, batch_size, repeat)
+        with announced(current_ranks()):
+            if batch_size is not None:
+                check_integer("batch_size", batch_size, 1)
+            check_integer("repeat", repeat, 1)
+            if buffer is not None and len(buffer) == 0:
+                raise ValueError("buffer must hold at least one transition, got none; collect before update()")
+            # In evaluation mode from here on: each change of it takes as long as a pass.
+            with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
+                return super().update(buffer, batch_size, repeat)
 
     def _preprocess_batch(
         self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> BatchWithAdvantagesProtocol:
-        for name, value in self._schedules.at(self.progress).items():
-            setattr(self, name, value)
-        with undone_on_error(self), update_context(self):
+        ranks = current_ranks()
+        self._reductions_before = ranks.reductions
+        with announced(ranks), undone_on_error(self), update_context(self):
+            for name, value in self._schedules.at(self.progress).items():
+                setattr(self, name, value)
             batch = with_scalar_rewards(own_transitions(batch, buffer, indices))
             check_finite(cast(Batch, batch))
             modules = modules_of(self.policy)
@@ -220,6 +230,7 @@ class NPG(ActorCriticWithState):
                 self._check_policy(
                     self.policy, lambda: self._policy_function(transitions), transitions.act, ent_coef=self.ent_coef
                 )
+            transitions = self._same_update.of_all_ranks(self, transitions, ranks)
             return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]
@@ -239,7 +250,9 @@ class NPG(ActorCriticWithState):
             policy_function = self._policy_function(rollout)  # theta, rows n -> pi_theta(.|s_n)
             problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
             to_check = _may_move_otherwise(self.policy)
-            check_sampled(problem.behaviour[0], rollout.act[policy_function.micro_batches[0]])
+            with announced(policy_function.shard.ranks):
+                check_sampled(problem.behaviour[0], rollout.act[policy_function.micro_batches[0]])
+                self._same_update.check_call(policy_function.shard.ranks, batch_size, repeat)
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
                     linearisation = problem.linearise(point)  # g, and v -> F v
@@ -269,6 +282,8 @@ class NPG(ActorCriticWithState):
             starts=rollout.starts,
             micro_batch_size=self.micro_batch_size,
             record_layers=kfac is not None and kfac.shares_pass(len(rollout)),
+            shard=rollout.shard,
+            sequence_shard=rollout.sequence_shard,
         )
 
     def _problem(self, policy_function: RowFunction, rollout: Rollout) -> tuple[PolicyProblem, Point]:
@@ -290,32 +305,39 @@ class NPG(ActorCriticWithState):
         self, transitions: Transitions, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> Rollout:
         """Estimate advantages and returns, and update the statistics of returns."""
-        with named_shapes("critic", self.critic, batch.obs):
-            critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
-        self._check_fit(critic_obs, values)
-        unit = self._return_unit()  # that of the targets which the critic was last fitted to
-        values_in_rewards = values.cpu().numpy() * unit
-        advantages = generalised_advantages(
-            batch,
-            buffer,
-            indices,
-            values=values_in_rewards,
-            next_values=next_values.cpu().numpy() * unit,
-            gamma=self.gamma,
-            gae_lambda=self.gae_lambda,
-        )
-        returns = lambda_returns(advantages, values_in_rewards)
+        with announced(current_ranks()):
+            with named_shapes("critic", self.critic, batch.obs):
+                critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
+            self._check_fit(critic_obs, values)
+            unit = self._return_unit()  # that of the targets which the critic was last fitted to
+            values_in_rewards = values.cpu().numpy() * unit
+            advantages = generalised_advantages(
+                batch,
+                buffer,
+                indices,
+                values=values_in_rewards,
+                next_values=next_values.cpu().numpy() * unit,
+                gamma=self.gamma,
+                gae_lambda=self.gae_lambda,
+            )
+            returns = lambda_returns(advantages, values_in_rewards)
+            parameter = next(self.policy.parameters())
+            adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)
+            of_all, sequence_shard = moments_of_all(transitions, adv, returns, values_in_rewards, critic_obs)
         if self.return_scaling:
-            self.ret_rms = statistics_including(self.ret_rms, returns)
+            self.ret_rms = statistics_including(self.ret_rms, returns, of_all.returns if of_all else None)
         new_unit = self._return_unit()
-        parameter = next(self.policy.parameters())
-        adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)
+        targets, values = torch.as_tensor(returns / new_unit).to(values), values * (unit / new_unit)
         return Rollout(
             **vars(transitions),
-            adv=normalised(adv) if self.advantage_normalization else adv,
-            returns=torch.as_tensor(returns / new_unit).to(values),
-            values=values * (unit / new_unit),
+            adv=normalised(adv, of_all.advantages if of_all else None) if self.advantage_normalization else adv,
+            returns=targets,
+            values=values,
             critic_obs=critic_obs,
+            explained_variance=(
+                of_all.explained_variance(values.dtype) if of_all else explained_variance(values, targets)
+            ),
+            critic_sequence_shard=sequence_shard,
         )
 
     def _return_unit(self) -> float:
@@ -335,7 +357,8 @@ class NPG(ActorCriticWithState):
 
     def _fit_critic(self, rollout: Rollout, batch_size: int | None) -> list[float]:
         fit = self.critic_fit or OptimizerFit(self.optim_critic_iters, batch_size)
-        return fit.fit(self._critic_task(rollout.critic_obs, rollout.returns))
+        task = self._critic_task(rollout.critic_obs, rollout.returns)
+        return fit.fit(replace(task, shard=rollout.shard, sequence_shard=rollout.critic_sequence_shard))
 
     def _critic_parameters(self) -> list[nn.Parameter]:
         return [p for group in torch_optimizer(self.optim).param_groups for p in group["params"]]
@@ -350,7 +373,8 @@ class NPG(ActorCriticWithState):
         return {
             **policy_step_fields(steps),
             "vf_loss": summary(vf_losses),
-            "explained_variance": explained_variance(rollout.values, rollout.returns),
+            "explained_variance": rollout.explained_variance,
+            "reductions": current_ranks().reductions - self._reductions_before,
         }
 
     def _create_optimizer(

@@ -9,6 +9,8 @@ import torch
 from tianshou.utils import RunningMeanStd
 from torch import Tensor
 
+from trpo_ts.moments import Moments
+
 __all__ = ["explained_variance", "lambda_returns", "return_unit", "statistics_including"]
 
 _LEAST_VARIANCE = 1e-8
@@ -31,12 +33,31 @@ def return_unit(statistics: RunningMeanStd) -> float:
     return float(np.sqrt(statistics.var + _LEAST_VARIANCE))
 
 
-def statistics_including(statistics: RunningMeanStd, returns: np.ndarray) -> RunningMeanStd:
-    """Return the running statistics with a rollout's returns added, or as they are where these would not be finite."""
+def statistics_including(
+    statistics: RunningMeanStd, returns: np.ndarray, of_all: Moments | None = None
+) -> RunningMeanStd:
+    """Return the running statistics with a rollout's returns added, or as they are where these would not be finite.
+
+    :param statistics: those of the rollouts before.
+    :param returns: the rollout's.
+    :param of_all: the moments of the returns of all ranks, which are added in their place; None in a single process.
+    """
     updated = copy.copy(statistics)
     with np.errstate(over="ignore", invalid="ignore"):
-        updated.update(returns)
+        if of_all is None:
+            updated.update(returns)
+        else:
+            updated.mean, updated.var, updated.count = _with_moments(statistics, of_all)
     return updated if np.isfinite(updated.mean) and np.isfinite(updated.var) else statistics
+
+
+def _with_moments(statistics: RunningMeanStd, added: Moments) -> tuple[np.float64, np.float64, int]:
+    """Return mean, variance and count with some numbers added, as ``RunningMeanStd.update`` computes them."""
+    unit, count = np.float64(added.largest), statistics.count + added.count
+    delta = unit * added.mean - statistics.mean
+    of_both = statistics.var * statistics.count + unit * unit * added.squares
+    between = delta**2 * statistics.count * added.count / count
+    return np.float64(statistics.mean + delta * added.count / count), np.float64((of_both + between) / count), count
 
 
 def explained_variance(values: Tensor, returns: Tensor) -> float:

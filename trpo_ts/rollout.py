@@ -16,6 +16,7 @@ from tianshou.data import Batch, ReplayBuffer
 from tianshou.data.types import RolloutBatchProtocol
 from torch import Tensor, nn
 
+from trpo_ts.autodiff.ranks import Shard
 from trpo_ts.autodiff.rows import Rows
 from trpo_ts.network_inputs import NetworkInput, as_tensors, rows_of
 from trpo_ts.recurrent.sequences import Sequences
@@ -39,6 +40,8 @@ class Transitions:
     :param continues: where a row's next observation is the following row's observation, bit for bit, boolean, shape
         ``(N,)``; there V(s') need not be computed again.
     :param sequences: for a policy with a memory, how it went through the rows; None for one without.
+    :param shard: the rows as a part of those of all ranks; None in a single process.
+    :param sequence_shard: the sequences, likewise.
     """
 
     obs: Any
@@ -52,6 +55,8 @@ class Transitions:
     consecutive: np.ndarray
     continues: np.ndarray
     sequences: Sequences | None = None
+    shard: Shard | None = None
+    sequence_shard: Shard | None = None
 
     def __len__(self) -> int:
         """Return the number of rows, N."""
@@ -116,12 +121,16 @@ class Rollout(Transitions):
     :param returns: the critic's targets, in its unit, shape ``(N,)``.
     :param values: V(s) before the critic's fit, in the same unit, shape ``(N,)``.
     :param critic_obs: the observations as the critic takes them, sliceable by row.
+    :param explained_variance: of the returns by the values, over all ranks.
+    :param critic_sequence_shard: the critic's sequences as a part of those of all ranks, for one with a memory.
     """
 
     adv: Tensor
     returns: Tensor
     values: Tensor
     critic_obs: Any
+    explained_variance: float
+    critic_sequence_shard: Shard | None = None
 
 
 def continuing_rows(obs: Any, obs_next: Any) -> np.ndarray:

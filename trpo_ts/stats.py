@@ -51,6 +51,8 @@ class NPGTrainingStats(tianshou_npg.NPGTrainingStats):
     """Code of the first policy step's outcome, see :class:`trpo_ts.solver.outcomes.StepOutcome`; 0 is accepted."""
     policy_std: float | None = None
     """Mean standard deviation of the actions; None for distributions without one."""
+    reductions: int = 0
+    """How often the ranks of a data-parallel training met in the update; 0 in a single process."""
 
 
 @dataclass(kw_only=True)

@@ -8,6 +8,7 @@ from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm, TrainingStats
 from tianshou.data import (
     BaseCollector,
     CachedReplayBuffer,
+    CollectStats,
     CollectStatsBase,
     EpochStats,
     InfoStats,
@@ -15,7 +16,12 @@ from tianshou.data import (
     ReplayBufferManager,
 )
 from tianshou.trainer import OnPolicyTrainer, OnPolicyTrainerParams
+from tianshou.utils import LazyLogger
 
+from trpo_ts.distributed.rank_errors import announced
+from trpo_ts.distributed.ranks_of_process import current_ranks
+from trpo_ts.distributed.same_update import start_alike
+from trpo_ts.distributed.whole_job import ObservationStatistics, stats_of_all
 from trpo_ts.swallowed_updates import warn_of_swallowed_updates
 from trpo_ts.validation.environment_checks import check_separate_environments
 
@@ -62,7 +68,8 @@ def check_not_overwritten(buffer: ReplayBuffer) -> None:
 class WholeRolloutTrainer(OnPolicyTrainer):
     """Tianshou's on-policy trainer, which ends in an error where a rollout does not fit into the buffer.
 
-    It tells the algorithm how far the training is, for parameters with a schedule.
+    It tells the algorithm how far the training is, for parameters with a schedule. On several ranks it counts steps,
+    episodes and returns of all of them, so that each takes the same decisions; only rank 0 logs and prints.
 
     :param algorithm: the algorithm.
     :param params: Tianshou's parameters.
@@ -75,11 +82,22 @@ class WholeRolloutTrainer(OnPolicyTrainer):
         for collector in (params.training_collector, params.test_collector):
             if collector is not None:
                 check_separate_environments(collector.env)
+        self._ranks = current_ranks()
+        if self._ranks.rank > 0:
+            params.logger, params.verbose, params.show_progress = LazyLogger(), False, False
         super().__init__(algorithm, params)
+        self._observations = ObservationStatistics(params.training_collector.env, self._ranks)
+        self._collected_here = 0
         self._whole_epoch = params.epoch_num_steps
         self._epoch_began_at = 0
         self._steps_to_skip = 0
         """Steps of the present epoch that an earlier process has done."""
+
+    def reset(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> None:
+        """Begin as Tianshou does, on all ranks with the networks and observation statistics of rank 0."""
+        start_alike(self.algorithm)
+        self._observations.begin()
+        super().reset(reset_collectors, reset_collector_buffers)
 
     def execute_epoch(self) -> EpochStats:
         """Perform an epoch."""
@@ -98,10 +116,23 @@ class WholeRolloutTrainer(OnPolicyTrainer):
         warn_of_swallowed_updates(self.params)
         return super().run(reset_collectors, reset_collector_buffers)
 
+    def _collect_training_data(self) -> CollectStats:
+        with announced(self._ranks):
+            stats = super()._collect_training_data()
+            self._collected_here = stats.n_collected_steps
+            of_all = stats_of_all(stats, self._ranks)
+        self._env_episode += of_all.n_collected_episodes - stats.n_collected_episodes
+        self._observations.reduce()
+        return of_all
+
+    def _collect_test_episodes(self) -> CollectStats:
+        with announced(self._ranks):
+            return stats_of_all(super()._collect_test_episodes(), self._ranks)
+
     def _update_step(self, collect_stats: CollectStatsBase | None = None) -> TrainingStats:
         # Whole episodes are of any length, so that only now it is known whether they fit.
         held = len(self.params.training_collector.buffer)
-        collected = held if collect_stats is None else collect_stats.n_collected_steps
+        collected = held if collect_stats is None else self._collected_here
         if held < collected:
             raise ValueError(
                 f"training_collector.buffer must hold the {collected} steps that were collected, got room for {held}: "

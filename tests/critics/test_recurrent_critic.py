@@ -186,7 +186,7 @@ def test_micro_batches_change_no_fit(cell: str, fit: Any) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradients_are_those_of_the_unrolled_network(cell: str) -> None:
     task = task_of(cell, micro_batch_size=7)
-    accumulate_gradient(task, task.own, slice(0, len(task.returns)))
+    accumulate_gradient(task, task.own, slice(0, len(task.returns)), len(task.returns))
     trunk = task.critic.trunk
     starts = task.obs.sequences.starts
     begins = np.zeros(len(task.returns), bool)

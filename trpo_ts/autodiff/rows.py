@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "evenly_spaced", "row_count", "row_slices"]
+__all__ = ["Rows", "evenly_spaced", "row_count", "row_slices", "rows_of_sequences"]
 
 Rows = slice | Tensor
 """Rows of the rollout: a contiguous slice, or indices."""
@@ -52,8 +52,18 @@ def evenly_spaced(chosen: int, count: int, device: torch.device, starts: Tensor 
     if starts is None:
         return torch.arange(chosen, device=device) * count // chosen
     taken = evenly_spaced(max(1, round(chosen * len(starts) / count)), len(starts), starts.device)
+    return rows_of_sequences(taken, count, starts).to(device)
+
+
+def rows_of_sequences(taken: Tensor, count: int, starts: Tensor) -> Tensor:
+    """Return the indices of the rows of some sequences.
+
+    :param taken: the sequences' numbers, ascending.
+    :param count: the number of rows of all sequences.
+    :param starts: where each sequence begins.
+    """
     ends = torch.cat([starts[1:], starts.new_tensor([count])])
     inside = torch.zeros(count + 1, dtype=torch.long, device=starts.device)
     inside[starts[taken]] += 1
     inside[ends[taken]] -= 1
-    return inside[:-1].cumsum(0).nonzero().flatten().to(device)
+    return inside[:-1].cumsum(0).nonzero().flatten()

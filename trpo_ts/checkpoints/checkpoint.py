@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tianshou.algorithm.algorithm_base import OnPolicyAlgorithm
-from tianshou.data import BaseCollector
 from tianshou.env import BaseVectorEnv
 from tianshou.trainer import OnPolicyTrainer
 
@@ -28,6 +27,8 @@ from trpo_ts.checkpoints.generators import check_generator_states, generator_sta
 from trpo_ts.checkpoints.logger_state import check_logger_state, logger_state, set_logger_state
 from trpo_ts.checkpoints.packing import pack, unpack
 from trpo_ts.checkpoints.progress import check_progress, progress_of, set_progress
+from trpo_ts.checkpoints.rank_parts import collectors_of, own_run, reseed, set_memory
+from trpo_ts.distributed.ranks_of_process import current_ranks
 
 __all__ = ["learner_state", "load_checkpoint", "save_checkpoint"]
 
@@ -39,6 +40,7 @@ def save_checkpoint(
     envs: BaseVectorEnv | None = None,
     trainer: OnPolicyTrainer | None = None,
     steps_in_epoch: int | None = None,
+    others: Sequence[dict[str, Any]] = (),
 ) -> Path:
     """Write a checkpoint so that the file is either whole or as it was.
 
@@ -52,12 +54,13 @@ def save_checkpoint(
     :param envs: the training environments; None takes those of the trainer, if there is one.
     :param trainer: the trainer, between two epochs; :class:`trpo_ts.checkpoints.ResumableTrainer` also saves within.
     :param steps_in_epoch: see :func:`trpo_ts.checkpoints.progress.progress_of`.
+    :param others: the parts of the other ranks, see :func:`trpo_ts.checkpoints.rank_parts.parts_of_others`.
     :return: the path written.
     :raises ValueError: when a part cannot be written down; the file is as it was.
     :raises OSError: when the file cannot be written; it is as it was.
     """
     envs = _environments(envs, trainer)
-    return write_file(path, _state(algorithm, envs, trainer, steps_in_epoch))
+    return write_file(path, _state(algorithm, envs, trainer, steps_in_epoch, others))
 
 
 def load_checkpoint(
@@ -98,6 +101,9 @@ def load_checkpoint(
             f"envs must be given, because {name} has the observation statistics with which its networks were trained; "
             "pass envs=..., with VectorEnvNormObs around them, or ignore_observation_statistics=True"
         )
+    ranks = current_ranks()
+    if trainer is not None:
+        state["run"] = own_run(state["run"], trainer, ranks)
     envs_of_statistics = None if ignore_observation_statistics else envs
     before = None
     try:
@@ -130,14 +136,16 @@ def _state(
     envs: BaseVectorEnv | None,
     trainer: OnPolicyTrainer | None,
     steps_in_epoch: int | None = None,
+    others: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     state = learner_state(algorithm, envs)
     if trainer is not None:
         state["run"] = {
             "progress": progress_of(trainer, steps_in_epoch),
-            "collectors": {name: collector_state(collector) for name, collector in _collectors(trainer)},
+            "collectors": {name: collector_state(collector) for name, collector in collectors_of(trainer).items()},
             "generators": generator_states(),
             "logger": logger_state(trainer),
+            **({"ranks": list(others)} if others else {}),
         }
     return state
 
@@ -151,7 +159,7 @@ def _check(state: dict[str, Any], envs: BaseVectorEnv | None, trainer: OnPolicyT
     check_progress(run["progress"])
     check_generator_states(run["generators"])
     check_logger_state(trainer, run.get("logger"))
-    for name, collector in _collectors(trainer):
+    for name, collector in collectors_of(trainer).items():
         if name not in run["collectors"]:
             raise ValueError(f"the run was saved without a {name} collector")
         check_collector_state(collector, run["collectors"][name])
@@ -169,17 +177,20 @@ def _set(
         set_observation_statistics(envs, state["observation_statistics"])
     if trainer is None:
         return {}
-    run = state["run"]
+    run, rank = state["run"], current_ranks().rank
+    set_memory(algorithm, run)
     set_progress(trainer, run["progress"])
     begins_anew = {}
     if set_logger_state(trainer, run.get("logger")):
         begins_anew["records"] = "the run was saved without any"
     entropy = zlib.crc32(run["generators"]["torch"].numpy().tobytes())
-    for index, (name, collector) in enumerate(_collectors(trainer)):
-        why = set_collector_state(collector, run["collectors"][name], (entropy, index))
+    for index, (name, collector) in enumerate(collectors_of(trainer).items()):
+        why = set_collector_state(collector, run["collectors"][name], (entropy, index, *([rank] if rank else [])))
         if why is not None:
             begins_anew[f"{name} episodes"] = why
     set_generator_states(run["generators"])  # last, because the reset of an environment may draw from them
+    if rank and begins_anew:
+        reseed((entropy, rank))
     return begins_anew
 
 
@@ -195,9 +206,3 @@ def _environments(envs: BaseVectorEnv | None, trainer: OnPolicyTrainer | None) -
     if envs is not None or trainer is None:
         return envs
     return trainer.params.training_collector.env
-
-
-def _collectors(trainer: OnPolicyTrainer) -> Iterator[tuple[str, BaseCollector[Any]]]:
-    yield "training", trainer.params.training_collector
-    if trainer.params.test_collector is not None:
-        yield "test", trainer.params.test_collector

@@ -15,7 +15,9 @@ from trpo_ts.checkpoints.checkpoint import learner_state, load_checkpoint, save_
 from trpo_ts.checkpoints.checkpoint_files import read_file, write_file
 from trpo_ts.checkpoints.logger_state import cut_log
 from trpo_ts.checkpoints.progress import best_of, check_best, set_best
+from trpo_ts.checkpoints.rank_parts import parts_of_others
 from trpo_ts.checkpoints.run_folder import LastCheckpointFolder, RunFolder
+from trpo_ts.distributed.rank_errors import announced
 from trpo_ts.validation.parameter_values import check_bool, check_integer
 from trpo_ts.whole_rollouts import WholeRolloutTrainer
 
@@ -34,7 +36,8 @@ class ResumableTrainer(WholeRolloutTrainer):
     (:func:`trpo_ts.checkpoints.environments.environment_state`), it equals a run that was never killed. In the folder
     are ``update_<n>.ckpt``, the newest ``keep`` of them, and ``best.ckpt``, the learner of the best test, which a
     worse one never replaces: a resumed run does not begin with a test. While a run lasts, ``run.lock`` keeps other
-    processes out.
+    processes out. On several ranks rank 0 writes, and all must see the folder; a checkpoint holds the episodes of each,
+    and on another number of ranks new ones begin.
 
     :param algorithm: the algorithm. What Tianshou's own leave out of their ``state_dict()`` (return statistics,
         learning-rate schedules) starts anew.
@@ -68,6 +71,7 @@ class ResumableTrainer(WholeRolloutTrainer):
         self.keep = check_integer("keep", keep, 1)
         kind = RunFolder if check_bool("numbered", numbered) else LastCheckpointFolder
         self._run_folder = kind(self.folder)
+        self._writes = self._ranks.rank == 0
 
     def run(self, reset_collectors: bool = True, reset_collector_buffers: bool = False) -> InfoStats:
         """Train as Tianshou does, from where the run in the folder was.
@@ -85,9 +89,14 @@ class ResumableTrainer(WholeRolloutTrainer):
         :raises ValueError: when there are checkpoints and none can be loaded; the message is the newest one's.
         :raises RuntimeError: see :meth:`run`.
         """
-        self._run_folder.lock.acquire()
-        self._run_folder.remove_temporaries()
-        if not self._run_folder.checkpoints():
+        begins = False
+        with announced(self._ranks):
+            if self._writes:
+                self._run_folder.lock.acquire()
+                self._run_folder.remove_temporaries()
+                begins = not self._run_folder.checkpoints()
+            begins = bool(self._ranks.gather([begins])[0][0])
+        if begins:
             super().reset(reset_collectors, reset_collector_buffers)
             self._epoch_began_at = 0
             self._save()
@@ -99,7 +108,8 @@ class ResumableTrainer(WholeRolloutTrainer):
 
         :raises RuntimeError: see :meth:`run`.
         """
-        self._run_folder.lock.acquire()
+        if self._writes:
+            self._run_folder.lock.acquire()
         whole = self.params.epoch_num_steps
         self.params.epoch_num_steps = whole - self._steps_to_skip
         try:
@@ -111,7 +121,8 @@ class ResumableTrainer(WholeRolloutTrainer):
         return stats
 
     def _training_step(self) -> WholeRolloutTrainer._TrainingStepResult:
-        self._run_folder.lock.beat()
+        if self._writes:
+            self._run_folder.lock.beat()
         # Here the step before is complete: it is counted, logged, and its buffer empty.
         steps = self._env_step - self._epoch_began_at
         if steps > 0 and self._is_save_due(self._current_update_step - 1):
@@ -127,27 +138,58 @@ class ResumableTrainer(WholeRolloutTrainer):
     ) -> tuple[CollectStats, bool]:
         before = self._best_score
         result = super()._test_step(force_update_best, log_msg_prefix)
-        if (force_update_best or self._best_score > before) and not self._take_better_best():
-            envs = self.params.training_collector.env
-            write_file(self._run_folder.best, {**learner_state(self.algorithm, envs), "best": best_of(self)})
+        if force_update_best or self._best_score > before:
+            with announced(self._ranks):
+                if self._writes and not self._take_better_best():
+                    envs = self.params.training_collector.env
+                    write_file(self._run_folder.best, {**learner_state(self.algorithm, envs), "best": best_of(self)})
+                self._share_best()
         return result
+
+    def _share_best(self) -> None:
+        """Give all ranks the best score of the one that reads the files."""
+        set_best(self, self._ranks.gather_objects(best_of(self))[0])
 
     def _save(self, steps_in_epoch: int | None = None) -> None:
         updates = self._current_update_step - (steps_in_epoch is not None)
         path = self._run_folder.checkpoint(updates)
-        self._run_folder.make_room()
-        save_checkpoint(path, algorithm=self.algorithm, trainer=self, steps_in_epoch=steps_in_epoch)
-        self._run_folder.remove_all_but(self.keep)
+        with announced(self._ranks):
+            others = parts_of_others(self.algorithm, self, self._ranks)
+        with announced(self._ranks):
+            if self._writes:
+                self._run_folder.make_room()
+                save_checkpoint(
+                    path, algorithm=self.algorithm, trainer=self, steps_in_epoch=steps_in_epoch, others=others
+                )
+                self._run_folder.remove_all_but(self.keep)
+            self._ranks.gather([])
 
     def _resume(self) -> None:
-        path, loaded = self._run_folder.load_newest(
-            lambda path: load_checkpoint(path, algorithm=self.algorithm, trainer=self)
-        )
+        path, loaded = self._load_newest()
         self._steps_to_skip = loaded["steps_in_epoch"]
-        self._take_better_best()
+        with announced(self._ranks):
+            if self._writes:
+                self._take_better_best()
+            self._share_best()
+        self._observations.begin()
         cut_log(self)
         new = "".join(f"; new {name}, because {why}" for name, why in loaded["begins_anew"].items())
         self._say(f"Resumed from update {self._current_update_step:,}, step {self._env_step:,} ({path}){new}")
+
+    def _load_newest(self) -> tuple[Path, dict[str, Any]]:
+        """Load the newest checkpoint that rank 0 can load; the others load the same one."""
+        found: tuple[Path, dict[str, Any]] | None = None
+        with announced(self._ranks):
+            if self._writes:
+                found = self._run_folder.load_newest(self._load)
+            path = Path(self._ranks.gather_objects(None if found is None else str(found[0]))[0])
+        with announced(self._ranks):
+            loaded = self._load(path) if found is None else found[1]
+            self._ranks.gather([])
+        return path, loaded
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        return load_checkpoint(path, algorithm=self.algorithm, trainer=self)
 
     def _say(self, text: str) -> None:
         _LOG.info(text)

@@ -18,6 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code: 0, 2 for what cannot be done as it was typed, 130 for a run that was stopped.
     """
     from trpo_ts.cli.parsing import parse
+    from trpo_ts.distributed.rank_errors import RankError
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"trpo-ts: {error}", file=sys.stderr)
         return 2
+    except RankError as error:
+        print(f"trpo-ts: {error}", file=sys.stderr)
+        return 1
     except OSError as error:  # a folder that cannot be made, a file that is none, a full disk
         print(f"trpo-ts: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -51,6 +51,7 @@ class RunTrainer(ResumableTrainer):
         self._whole_epoch = job.params.epoch_num_steps
         self._save_every, self._saved_at = save_every, time.monotonic()
         self._said = ""
+        self._stop, self._is_due = False, False
         self.saved_steps = 0
         """Environment steps up to the last checkpoint."""
 
@@ -71,7 +72,8 @@ class RunTrainer(ResumableTrainer):
         return self._env_step - self._steps_to_skip
 
     def _training_step(self) -> ResumableTrainer._TrainingStepResult:
-        if self._signals.stop and self._env_step == self._epoch_began_at:  # the epoch's start is saved
+        self._agree()
+        if self._stop and self._env_step == self._epoch_began_at:  # the epoch's start is saved
             raise StoppedError
         return super()._training_step()
 
@@ -83,13 +85,22 @@ class RunTrainer(ResumableTrainer):
         self._recorder.test_seconds += time.perf_counter() - start
         return result
 
+    def _agree(self) -> None:
+        """Note whether any rank was asked to stop, and whether it is time to save by the clock of rank 0."""
+        due = time.monotonic() - self._saved_at >= self._save_every
+        gathered = self._ranks.gather([self._signals.stop, due])
+        self._stop = any(stop for stop, _ in gathered)
+        self._is_due = self._stop or bool(gathered[0][1])
+
     def _is_save_due(self, updates: int) -> bool:
-        return self._signals.stop or time.monotonic() - self._saved_at >= self._save_every
+        return self._is_due
 
     def _save(self, steps_in_epoch: int | None = None) -> None:
         super()._save(steps_in_epoch)
         self._saved_at, self.saved_steps = time.monotonic(), self._env_step
-        if self._signals.stop and self._env_step < self._all_steps:
+        if steps_in_epoch is None:  # at an epoch's end no step has asked
+            self._agree()
+        if self._stop and self._env_step < self._all_steps:
             raise StoppedError
 
     def _resume(self) -> None:

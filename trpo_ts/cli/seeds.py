@@ -22,6 +22,7 @@ from trpo_ts.cli.stop_signals import INTERRUPTED, StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
 from trpo_ts.diagnostics import write_json
 from trpo_ts.diagnostics.text_files import atomic_write_text
+from trpo_ts.distributed.torchrun import size_of_torchrun
 from trpo_ts.training.job import build_job
 
 __all__ = ["train_seeds"]
@@ -41,6 +42,8 @@ def train_seeds(config: RunConfig, folder: Path, count: int, jobs: int, run: Cal
     :return: the first exit code that is not 0, or 0.
     """
     first = config.job.seed
+    if size_of_torchrun() > 1:
+        raise UsageError(f"--seeds must be 1 with several ranks, got {count}; start torchrun once for each seed")
     if count > _MOST_SEEDS:
         raise UsageError(f"--seeds must be at most {_MOST_SEEDS}, got {count}")
     with refused_values():

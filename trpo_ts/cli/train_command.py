@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from tianshou.utils import LazyLogger
 
 from trpo_ts.checkpoints.run_lock import RunLock
 from trpo_ts.cli.commands import Resume, Train
@@ -20,9 +22,11 @@ from trpo_ts.cli.run_trainer import RunTrainer, StoppedError
 from trpo_ts.cli.seeds import train_seeds
 from trpo_ts.cli.stop_signals import INTERRUPTED, StopSignals
 from trpo_ts.cli.usage import UsageError, refused_values
+from trpo_ts.distributed.rank_errors import announced
+from trpo_ts.distributed.torchrun import ranks_of_torchrun
 from trpo_ts.envs.tasks import backend_of
 from trpo_ts.presets import choose_preset
-from trpo_ts.training.job import build_job
+from trpo_ts.training.job import Job, build_job
 from trpo_ts.training.job_config import JobConfig
 from trpo_ts.validation.parameter_values import check_integer, check_real
 
@@ -77,12 +81,17 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
     :param parent: the process that started this one as one of several; None for none.
     """
     files, signals, lock = RunFiles(folder), StopSignals(parent), RunLock(folder)
-    with signals.noted():
-        files.check_free_or_same(config)
-        torch.set_num_threads(config.threads)
-        keep_compiled()
-        with refused_values():
-            job = build_job(config.job, env_threads=None if parent is None else 1)  # several runs use the cores
+    with signals.noted(), ranks_of_torchrun() as ranks:
+        with announced(ranks):
+            if ranks.rank == 0:
+                files.check_free_or_same(config)
+            torch.set_num_threads(config.threads)
+            keep_compiled()
+            with refused_values():
+                # Several runs, or ranks, use the cores.
+                job = build_job(config.job, env_threads=None if parent is None and ranks.size == 1 else 1)
+        if ranks.rank > 0:
+            return _follow(job, folder, signals, save_every)
         try:
             _acquire(lock)
             files.remove_remains()
@@ -97,6 +106,18 @@ def run(config: RunConfig, folder: Path, *, save_every: float, prefix: str = "",
         finally:
             lock.release()
             job.close()
+
+
+def _follow(job: Job, folder: Path, signals: StopSignals, save_every: float) -> int:
+    """Train as rank 0 does, and write and print nothing."""
+    recorder = MetricsRecorder(Path(os.devnull), lambda record: None, LazyLogger())
+    try:
+        RunTrainer(job, folder, recorder, signals, save_every, on_start=lambda steps, said: None).run()
+    except (StoppedError, KeyboardInterrupt):
+        return INTERRUPTED
+    finally:
+        job.close()
+    return 0
 
 
 def _acquire(lock: RunLock) -> None:

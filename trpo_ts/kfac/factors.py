@@ -29,6 +29,7 @@ from trpo_ts.autodiff.flat_parameters import ForwardPass
 from trpo_ts.autodiff.gauss_newton import GaussNewton, NoSecondDerivativeError
 from trpo_ts.autodiff.layer_calls import LayerPairs, layer_derivatives
 from trpo_ts.autodiff.matrix_products import matmul
+from trpo_ts.autodiff.ranks import Shard
 from trpo_ts.distributions.fisher_metric import FisherMetric
 
 __all__ = [
@@ -117,10 +118,15 @@ class FactorsDifferError(RuntimeError):
 
 @dataclass(frozen=True)
 class Place:
-    """Which rows a pass holds, of how many: each has its own signs, whatever pass it is in."""
+    """Which rows a pass holds, of how many: each has its own signs, whatever pass it is in, on whatever rank."""
 
     rows: slice
     count: int
+
+    @classmethod
+    def of(cls, shard: Shard, rows: slice) -> Place:
+        """Return the place of some of a rank's rows among those of all ranks."""
+        return cls(slice(shard.start + rows.start, shard.start + rows.stop), shard.total)
 
 
 def _weighted_mean(tensors: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -163,6 +169,7 @@ def kronecker_factors(
     coupled: bool = True,
     chosen: Tensor | None = None,
     place: Place | None = None,
+    whole: bool = True,
 ) -> KroneckerFactors:
     """Return the factors from one forward pass.
 
@@ -170,7 +177,8 @@ def kronecker_factors(
     :param metric: the distributions' parameters and Fisher matrices; of the chosen rows alone where some are chosen.
     :param coupled: whether layers share a group where they can, which keeps the blocks between them.
     :param chosen: the indices of the chosen rows in the first dimension of each layer's output; None means all.
-    :param place: which rows the pass holds, when it is a micro-batch; see :meth:`KroneckerFactors.joined`.
+    :param place: which rows the pass holds, when there are others; see :meth:`KroneckerFactors.joined`.
+    :param whole: whether the pass holds all rows of this process.
     :raises FactorsDifferError: when the chosen rows do not reach a layer, which a pass over them alone may not call.
     :raises NoSecondDerivativeError: for a micro-batch, when the diagonal of parameters outside of layers takes a second
         derivative that the network lacks: the estimate without one takes all rows at once.
@@ -179,7 +187,7 @@ def kronecker_factors(
     groups = _groups(layers, forward_pass.views, len(metric.outputs[0]), coupled) if layers else ()
     layered = {f"{name}{kind}" for group in groups for name in group.names for kind in ("weight", "bias")}
     others = {name: view for name, view in forward_pass.views.items() if name not in layered}
-    return KroneckerFactors(groups, _diagonal(others, metric, whole=place is None))
+    return KroneckerFactors(groups, _diagonal(others, metric, whole=whole))
 
 
 def factors_of_pairs(

@@ -22,8 +22,8 @@ from torch import Tensor
 from trpo_ts.autodiff.flat_parameters import ForwardPass
 from trpo_ts.autodiff.gauss_newton import NoSecondDerivativeError
 from trpo_ts.autodiff.per_sample_gradients import PerSampleGradients
+from trpo_ts.autodiff.ranks import Shard
 from trpo_ts.autodiff.row_function import RowFunction
-from trpo_ts.autodiff.rows import evenly_spaced
 from trpo_ts.distributions.fisher_metric import FisherMetric
 from trpo_ts.kfac.factors import (
     FactorsDifferError,
@@ -32,6 +32,7 @@ from trpo_ts.kfac.factors import (
     factors_of_pairs,
     kronecker_factors,
 )
+from trpo_ts.kfac.pooled_factors import pooled
 from trpo_ts.kfac.preconditioner import KroneckerPreconditioner
 from trpo_ts.validation.parameter_values import check_integer, check_real
 
@@ -104,11 +105,14 @@ class KFAC:
         self, gradients: PerSampleGradients, row_function: RowFunction, *, damping: float
     ) -> KroneckerPreconditioner | None:
         """Return the same as :meth:`fit` for a network of one output, whose gradient for each row is known."""
-        inputs = gradients.pairs[0].inputs
-        rows = evenly_spaced(min(self.samples, len(inputs)), len(inputs), inputs.device)
-        pairs = [layer.of_rows(rows) for layer in gradients.pairs]
-        factors = factors_of_pairs(pairs, gradients.views, len(rows), coupled=self.coupled)
-        return self._preconditioner(factors, row_function, damping)
+        count = min(self.samples, row_function.shard.total)
+        rows, _ = row_function.evenly_spaced(count)
+        shard = row_function.shard_of(rows, count)
+        factors = None
+        if len(rows):
+            pairs = [layer.of_rows(rows) for layer in gradients.pairs]
+            factors = factors_of_pairs(pairs, gradients.views, len(rows), coupled=self.coupled)
+        return self._preconditioner(pooled(factors, shard, gradients.pairs[0].inputs), row_function, damping)
 
     def _preconditioner(
         self, factors: KroneckerFactors | None, row_function: RowFunction, damping: float
@@ -124,10 +128,29 @@ class KFAC:
     def _factors(
         self, row_function: RowFunction, theta: Tensor, metric_of: Metric, forward_pass: ForwardPass | None
     ) -> KroneckerFactors | None:
-        chosen, micro_batches = row_function.evenly_spaced(min(self.samples, row_function.count))
+        """Return the factors of the chosen rows, those of all ranks."""
+        count = min(self.samples, row_function.shard.total)
+        chosen, micro_batches = row_function.evenly_spaced(count)
+        shard, factors = row_function.shard_of(chosen, count), None
+        if micro_batches:
+            factors = self._own_factors(row_function, theta, metric_of, forward_pass, chosen, micro_batches, shard)
+        return pooled(factors, shard, theta)
+
+    def _own_factors(
+        self,
+        row_function: RowFunction,
+        theta: Tensor,
+        metric_of: Metric,
+        forward_pass: ForwardPass | None,
+        chosen: Tensor,
+        micro_batches: list[slice],
+        shard: Shard,
+    ) -> KroneckerFactors | None:
+        """Return the factors of this rank's chosen rows."""
         if len(micro_batches) > 1:
             with suppress(FactorsDifferError, NoSecondDerivativeError):  # then one pass takes all chosen rows
-                return self._joined_factors(row_function, theta, metric_of, chosen, micro_batches)
+                return self._joined_factors(row_function, theta, metric_of, chosen, micro_batches, shard)
+        place = None if shard.is_whole else Place.of(shard, slice(0, len(chosen)))
         with torch.enable_grad():
             if (
                 forward_pass is not None
@@ -135,20 +158,33 @@ class KFAC:
                 and forward_pass.has_rows(row_function.count)
             ):
                 with suppress(FactorsDifferError):
-                    return self._factors_of_pass(forward_pass, metric_of, chosen=chosen)
-            return self._factors_of_pass(row_function.forward_pass(theta, chosen, record_layers=True), metric_of)
+                    return self._factors_of_pass(forward_pass, metric_of, chosen=chosen, place=place)
+            own_pass = row_function.forward_pass(theta, chosen, record_layers=True)
+            return self._factors_of_pass(own_pass, metric_of, place=place)
 
     def _factors_of_pass(
-        self, forward_pass: ForwardPass, metric_of: Metric, *, chosen: Tensor | None = None, place: Place | None = None
+        self,
+        forward_pass: ForwardPass,
+        metric_of: Metric,
+        *,
+        chosen: Tensor | None = None,
+        place: Place | None = None,
+        whole: bool = True,
     ) -> KroneckerFactors | None:
         metric = metric_of(forward_pass.value)
         if metric is None or not forward_pass.layer_calls:
             return None
         metric = metric if chosen is None else metric.of_rows(chosen)
-        return kronecker_factors(forward_pass, metric, coupled=self.coupled, chosen=chosen, place=place)
+        return kronecker_factors(forward_pass, metric, coupled=self.coupled, chosen=chosen, place=place, whole=whole)
 
     def _joined_factors(
-        self, row_function: RowFunction, theta: Tensor, metric_of: Metric, chosen: Tensor, micro_batches: list[slice]
+        self,
+        row_function: RowFunction,
+        theta: Tensor,
+        metric_of: Metric,
+        chosen: Tensor,
+        micro_batches: list[slice],
+        shard: Shard,
     ) -> KroneckerFactors | None:
         """Return the factors from a pass for each micro-batch of chosen rows: those of a single pass up to rounding.
 
@@ -160,7 +196,7 @@ class KFAC:
                 forward_pass = row_function.forward_pass(theta, chosen[rows], record_layers=True)
                 if not forward_pass.has_rows(rows.stop - rows.start):
                     raise FactorsDifferError("a layer's pairs are not one for each row")
-                found.append(self._factors_of_pass(forward_pass, metric_of, place=Place(rows, len(chosen))))
+                found.append(self._factors_of_pass(forward_pass, metric_of, place=Place.of(shard, rows), whole=False))
             del forward_pass  # freed before the next pass, so that peak memory is that of one
         known = [factors for factors in found if factors is not None]
         if not known:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["LinearOperator", "damped", "weighted_sum"]
+from trpo_ts.autodiff.ranks import Shard
+
+__all__ = ["LinearOperator", "damped", "mean_over_ranks", "weighted_sum"]
 
 LinearOperator = Callable[[Tensor], Tensor]
 
@@ -29,3 +31,11 @@ def weighted_sum(operators: Sequence[LinearOperator], weights: Sequence[float]) 
         return total
 
     return product
+
+
+def mean_over_ranks(operator: LinearOperator, shard: Shard) -> LinearOperator:
+    r"""Return :math:`v \mapsto F v` over the rows of all ranks, from the operator over this rank's rows.
+
+    Each product is one reduction.
+    """
+    return operator if shard.is_whole else lambda v: shard.mean(operator(v))[0]

@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from trpo_ts.autodiff.flat_parameters import ForwardPass
+from trpo_ts.autodiff.ranks import Shard
 from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.autodiff.rows import Rows
 from trpo_ts.distributions.detached_double import detached_double, exact_log_prob
@@ -27,7 +28,7 @@ from trpo_ts.distributions.fisher_metric import fisher_metric
 from trpo_ts.solver.divergence import kl_terms, mean_kl
 from trpo_ts.solver.fisher import distribution_parameters_at, fisher_operator, fisher_operator_of_micro_batches
 from trpo_ts.solver.line_search import Evaluation
-from trpo_ts.solver.linear_operators import LinearOperator
+from trpo_ts.solver.linear_operators import LinearOperator, mean_over_ranks
 from trpo_ts.solver.policy_gradient import are_independent, gradient_with_products, policy_gradient
 from trpo_ts.solver.surrogate import action_std_terms, entropy_terms, surrogate_terms
 
@@ -141,16 +142,18 @@ class PolicyProblem:
     @property
     def advantages_are_constant(self) -> bool:
         """Whether the advantages prefer no action to another, up to rounding; a single row never does."""
-        spread = float(self.adv.max() - self.adv.min())
-        return spread <= 4 * torch.finfo(self.adv.dtype).eps * float(self.adv.abs().max())
+        gathered = self._shard.ranks.gather([float(self.adv.max()), float(self.adv.min())])
+        highest, lowest = max(high for high, _ in gathered), min(low for _, low in gathered)
+        return highest - lowest <= 4 * torch.finfo(self.adv.dtype).eps * max(highest, -lowest)
 
     def evaluate(self, theta: Tensor) -> Evaluation:
         r"""Return :math:`L(\theta)` and the KL divergence; not finite where the policy's distribution is not."""
         try:
             with torch.no_grad():
-                return self._mean(self._terms(theta))
+                sums = self._sums(self._terms(theta))
         except (ValueError, LinAlgError):  # distributions raise these for parameters outside of their range
-            return Evaluation(float("nan"), float("nan"))
+            sums = [math.nan] * 4
+        return self._mean(sums)
 
     def linearise(self, point: Point) -> Linearisation:
         """Return gradient and Fisher products at a point; nothing is sampled."""
@@ -177,30 +180,43 @@ class PolicyProblem:
         else:
             gradient = policy_gradient(total, theta, keep_graph=True)
             fisher = fisher_operator(self.policy_function, theta, rows, distribution)
-        objective = float(total.detach()) / self.count
-        return Linearisation(theta, objective, gradient / self.count, fisher, forward_pass)
+        objective, gradient = self._over_ranks(total, gradient)
+        return Linearisation(theta, objective, gradient, mean_over_ranks(fisher, self._shard), forward_pass)
 
     def _linearise_micro_batches(self, theta: Tensor) -> Linearisation:
-        objective, gradient = 0.0, torch.zeros_like(theta, requires_grad=False)
+        objective, gradient = theta.new_zeros(()), torch.zeros_like(theta, requires_grad=False)
         for rows in self.policy_function.micro_batches:
             with torch.enable_grad():
                 distribution = self.policy_function(theta, rows)
                 total = self._objective_terms(distribution, distribution.log_prob(self.act[rows]), rows).sum()
-                objective += float(total.detach())
+                objective += total.detach()
                 gradient += policy_gradient(total, theta)
-        fisher = fisher_operator_of_micro_batches(self.policy_function, theta, self._fisher_micro_batches())
-        return Linearisation(theta, objective / self.count, gradient / self.count, fisher, None)
+        micro_batches, shard = self._fisher_rows()
+        fisher = fisher_operator_of_micro_batches(self.policy_function, theta, micro_batches)
+        objective_of_all, gradient = self._over_ranks(objective, gradient)
+        return Linearisation(theta, objective_of_all, gradient, mean_over_ranks(fisher, shard), None)
 
-    def _fisher_micro_batches(self) -> Sequence[Rows]:
+    def _over_ranks(self, objective: Tensor, gradient: Tensor) -> tuple[float, Tensor]:
+        r"""Return :math:`L` and :math:`g` from :math:`N` times them, as far as this rank's rows go."""
+        objective, gradient = self._shard.ranks.sum(objective.detach().to(gradient.dtype), gradient)
+        return float(objective) / self.count, gradient / self.count
+
+    def _fisher_rows(self) -> tuple[Sequence[Rows], Shard]:
+        """Return the micro-batches of the rows in the Fisher matrix, and their rows as a part of those of all ranks."""
         if self._fisher_subsampling == 1.0:
-            return self.policy_function.micro_batches
-        chosen, micro_batches = self.policy_function.evenly_spaced(max(1, round(self._fisher_subsampling * self.count)))
-        return [chosen[rows] for rows in micro_batches]
+            return self.policy_function.micro_batches, self._shard
+        count = max(1, round(self._fisher_subsampling * self.count))
+        chosen, micro_batches = self.policy_function.evenly_spaced(count)
+        return [chosen[rows] for rows in micro_batches], self.policy_function.shard_of(chosen, count)
 
     @property
     def count(self) -> int:
-        """The number of rows, :math:`N`."""
-        return self.policy_function.count
+        """The number of rows of all ranks, :math:`N`."""
+        return self._shard.total
+
+    @property
+    def _shard(self) -> Shard:
+        return self.policy_function.shard
 
     def _objective_terms(self, distribution: Distribution, logp: Tensor, rows: slice) -> Tensor:
         terms = surrogate_terms(logp, self.logp_old[rows], self.adv[rows])
@@ -216,13 +232,14 @@ class PolicyProblem:
     def _evaluation_of_behaviour(self) -> Evaluation:
         """Evaluate the behaviour policy, which needs no forward pass: ratios are 1, divergences 0."""
         no_divergence = torch.zeros_like(self.logp_old)
-        return self._mean(
+        sums = self._sums(
             (behaviour, self._objective_terms(behaviour, self.logp_old[rows], rows), no_divergence[rows])
             for behaviour, rows in zip(self.behaviour, self.policy_function.micro_batches, strict=True)
         )
+        return self._mean(sums)
 
-    def _mean(self, of_micro_batches: Iterable[tuple[Distribution, Tensor, Tensor]]) -> Evaluation:
-        """Return the means over all rows of what :meth:`_terms` yields."""
+    def _sums(self, of_micro_batches: Iterable[tuple[Distribution, Tensor, Tensor]]) -> list[float]:
+        """Return the sums over this rank's rows of what :meth:`_terms` yields."""
         sums = [0.0, 0.0, 0.0, 0.0]  # objective, KL divergence, entropy, standard deviation
         with torch.no_grad():
             for distribution, *known in of_micro_batches:
@@ -231,7 +248,11 @@ class PolicyProblem:
                     total + (math.nan if term is None else float(term.sum()))
                     for total, term in zip(sums, terms, strict=True)
                 ]
-        objective, kl, entropy, action_std = sums
+        return sums
+
+    def _mean(self, sums: Sequence[float]) -> Evaluation:
+        """Return the means over all rows, from the sums over this rank's."""
+        objective, kl, entropy, action_std = self._shard.sums(sums)
         objective, entropy, action_std = (total / self.count for total in (objective, entropy, action_std))
         return Evaluation(
             objective,

@@ -14,10 +14,13 @@ from tianshou.data import BaseCollector, CollectStats, VectorReplayBuffer
 from tianshou.env import BaseVectorEnv, VectorEnvNormObs
 from tianshou.trainer import OnPolicyTrainerParams
 
+from trpo_ts.autodiff.ranks import Ranks
 from trpo_ts.choices import EnvBackend
 from trpo_ts.collectors import RolloutCollector
+from trpo_ts.distributed.ranks_of_process import current_ranks
 from trpo_ts.envs.tasks import spaces_of_task
 from trpo_ts.policies.policy_description import set_task
+from trpo_ts.presets import Settings
 from trpo_ts.presets.selection import observation_kind
 from trpo_ts.training.job_config import JobConfig, resolve
 from trpo_ts.training.job_overrides import JobOverrides
@@ -102,10 +105,14 @@ def make_job(
 
 
 def build_job(config: JobConfig, *, env_threads: int | None = None) -> Job:
-    """Return the training that a configuration describes; see :func:`make_job`."""
-    settings = config.settings
+    """Return the training that a configuration describes; see :func:`make_job`.
+
+    On several ranks it is this rank's part of it: its share of the environments, the same networks, seeds of its own.
+    """
+    settings, ranks = config.settings, current_ranks()
     if env_threads is not None:
         check_integer("env_threads", env_threads, 1)
+    envs = _share(settings.num_envs, ranks)
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002  Tianshou draws from NumPy's global generator
     torch.manual_seed(config.seed)
@@ -117,11 +124,14 @@ def build_job(config: JobConfig, *, env_threads: int | None = None) -> Job:
         )
     algorithm = make_learner(settings, observation_space, action_space)
     set_task(algorithm.policy, described_task(config))
-    training_envs = _vector_env(config, environment_seeds(config.seed, 0, settings.num_envs), env_threads)
+    _seed_rank(config.seed, ranks.rank)
+    seeds = environment_seeds(config.seed, 0, settings.num_envs)[envs.start : envs.stop]
+    training_envs = _vector_env(config, seeds, env_threads)
     training_collector = _collector(algorithm, training_envs, settings.segment)
     test_envs, test_collector = None, None
     if settings.test_every:
-        test_seeds = environment_seeds(config.seed, 1, min(settings.test_episodes, _MOST_TEST_ENVS))
+        count = min(_test_episodes(settings, ranks), _MOST_TEST_ENVS)
+        test_seeds = environment_seeds(config.seed, 1, count * ranks.size)[count * ranks.rank :][:count]
         test_envs = _vector_env(config, test_seeds, env_threads)
         _share_statistics(training_envs, test_envs)
         test_collector = _collector(algorithm, test_envs, None)
@@ -132,8 +142,29 @@ def build_job(config: JobConfig, *, env_threads: int | None = None) -> Job:
         test_envs=test_envs,
         training_collector=training_collector,
         test_collector=test_collector,
-        params=_params(config, training_collector, test_collector),
+        params=_params(config, training_collector, test_collector, ranks),
     )
+
+
+def _share(num_envs: int, ranks: Ranks) -> range:
+    """Return the numbers of this rank's environments."""
+    if num_envs < ranks.size:
+        raise ValueError(f"num_envs must be at least 1 for each of {ranks.size} ranks, got {num_envs}")
+    return range(num_envs * ranks.rank // ranks.size, num_envs * (ranks.rank + 1) // ranks.size)
+
+
+def _test_episodes(settings: Settings, ranks: Ranks) -> int:
+    """Return how many episodes of a test a rank plays."""
+    return math.ceil(settings.test_episodes / ranks.size)
+
+
+def _seed_rank(seed: int, rank: int) -> None:
+    """Let ranks that have built the same networks draw other actions."""
+    if rank > 0:
+        python, numpys, torchs = environment_seeds(seed, 2 + rank, 3)
+        random.seed(python)
+        np.random.seed(numpys)  # noqa: NPY002  see build_job
+        torch.manual_seed(torchs)
 
 
 def _vector_env(config: JobConfig, seeds: Sequence[int], threads: int | None) -> BaseVectorEnv:
@@ -159,6 +190,7 @@ def _params(
     config: JobConfig,
     training_collector: BaseCollector[CollectStats],
     test_collector: BaseCollector[CollectStats] | None,
+    ranks: Ranks,
 ) -> OnPolicyTrainerParams:
     settings = config.settings
     rollout = settings.rollout
@@ -167,11 +199,11 @@ def _params(
     return trainer_params(
         training_collector=training_collector,
         test_collector=test_collector,
-        test_seed=None if test_collector is None else environment_seeds(config.seed, 2, 1)[0],
-        test_step_num_episodes=settings.test_episodes,
+        test_seed=None if test_collector is None else environment_seeds(config.seed, 2, ranks.rank + 1)[-1],
+        test_step_num_episodes=_test_episodes(settings, ranks),
         batch_size=settings.batch_size,
         update_step_num_repetitions=settings.repeat,
-        collection_step_num_env_steps=rollout,
+        collection_step_num_env_steps=settings.segment * len(training_collector.env),
         epoch_num_steps=updates_per_epoch * rollout,
         max_epochs=math.ceil(updates / updates_per_epoch),
         verbose=False,

@@ -1,0 +1,64 @@
+"""Whole trainings on several ranks: their trainers, their checkpoints, and ranks that fail."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from rank_cases import Source, envs_of_rank, make_case
+from rollouts import update
+from tianshou.env import VectorEnvNormObs
+
+from trpo_ts.checkpoints import ResumableTrainer
+from trpo_ts.training import make_job
+
+SETTINGS: dict[str, Any] = {
+    "num_envs": 4,
+    "segment": 16,
+    "hidden_sizes": (8,),
+    "test_every": 128,
+    "test_episodes": 2,
+    "normalise_observations": True,
+    "max_episode_steps": 20,
+}
+
+
+def train_job(folder: str, steps: int, **settings: Any) -> dict[str, Any]:
+    """Train in a folder up to so many steps, from where the run there was; return what the rank ends with."""
+    job = make_job("Pendulum-v1", seed=1, **{**SETTINGS, **settings}, steps=512)
+    job.params.max_epochs = steps // job.params.epoch_num_steps
+    trainer = ResumableTrainer(job.algorithm, job.params, folder, every=1)
+    info = trainer.run()
+    assert isinstance(job.training_envs, VectorEnvNormObs)
+    statistics = job.training_envs.get_obs_rms()
+    return {
+        "parameters": [p.detach().numpy().copy() for p in job.algorithm.parameters()],
+        "statistics": [np.copy(statistics.mean), np.copy(statistics.var), statistics.count],
+        "steps": trainer._env_step,
+        "episodes": trainer._env_episode,
+        "best": info.best_score,
+        "draw": float(torch.rand(())),
+        "files": sorted(path.name for path in Path(folder).iterdir()),
+    }
+
+
+def lose_a_rank(how: str) -> str:
+    """Make an update that rank 1 takes no part in; return what the others raised."""
+    algorithm = make_case("gaussian", torch.float64)
+    source = Source(algorithm, envs_of_rank())
+    update(algorithm, source.rollout())
+    before = [p.detach().clone() for p in algorithm.parameters()]
+    if dist.get_rank() == 1:
+        if how == "hangs":
+            time.sleep(4.0)
+        return ""
+    try:
+        update(algorithm, source.rollout())
+    except Exception as error:
+        assert all(torch.equal(a, b) for a, b in zip(before, algorithm.parameters(), strict=True))
+        return f"{type(error).__name__}: {error}"
+    return "nothing"

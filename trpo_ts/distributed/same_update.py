@@ -1,0 +1,146 @@
+"""What ranks agree on so that they make the same update, from the same parameters, or none."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trpo_ts.autodiff.ranks import Ranks, Shard
+from trpo_ts.distributed.rank_errors import check_equal
+from trpo_ts.distributed.ranks_of_process import current_ranks
+from trpo_ts.moments import RolloutMoments
+from trpo_ts.recurrent.sequences import sequence_starts
+from trpo_ts.rollout import Transitions
+from trpo_ts.validation.batch_statistics import takes_batch_statistics
+
+__all__ = ["SameUpdate", "moments_of_all", "start_alike"]
+
+_EVERY = 10
+"""Updates between two comparisons of the parameters."""
+
+
+def start_alike(network: nn.Module) -> None:
+    """Give a network the parameters and buffers that it has on rank 0.
+
+    :raises RankError: when the ranks have networks of other shapes.
+    """
+    ranks = current_ranks()
+    if ranks.size == 1:
+        return
+    tensors = [*network.parameters(), *network.buffers()]
+    code = zlib.crc32(repr([(tensor.shape, tensor.dtype) for tensor in tensors]).encode())
+    codes = [number for (number,) in ranks.gather([code])]
+    check_equal("the shapes of the parameters", codes, "build the same policy and critic on each")
+    with torch.no_grad():
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+            sent = ranks.first(torch.cat([tensor.reshape(-1) for tensor in alike]))
+            for tensor, part in zip(alike, sent.split([tensor.numel() for tensor in alike]), strict=True):
+                tensor.copy_(part.view(tensor.shape))
+
+
+def moments_of_all(
+    transitions: Transitions, adv: Tensor, returns: np.ndarray, values: np.ndarray, critic_obs: Any
+) -> tuple[RolloutMoments | None, Shard | None]:
+    """Return the moments of a rollout over all ranks, and the critic's sequences there; None in a single process.
+
+    :param transitions: this rank's rows.
+    :param adv: their advantages before they are normalised, shape ``(n,)``.
+    :param returns: their returns, in units of reward, shape ``(n,)``.
+    :param values: V(s) in the same unit, shape ``(n,)``.
+    :param critic_obs: the observations as the critic takes them.
+    """
+    if transitions.shard is None:
+        return None, None
+    starts = sequence_starts(critic_obs)
+    parts = [adv, torch.as_tensor(returns), torch.as_tensor(returns - values)]
+    of_all, counts = RolloutMoments.gathered(transitions.shard, parts, 0 if starts is None else len(starts))
+    return of_all, None if starts is None else Shard.of_counts(counts, transitions.shard.ranks)
+
+
+class SameUpdate:
+    """The agreement before an update, and now and then on the parameters."""
+
+    def __init__(self) -> None:
+        self._updates = 0
+
+    def of_all_ranks(self, algorithm: Any, transitions: Transitions, ranks: Ranks) -> Transitions:
+        """Return the transitions with their place among those of all ranks: one reduction.
+
+        Where a rank has raised before, all do here.
+
+        :param algorithm: NPG or TRPO.
+        :raises RankError: when the ranks differ in parameters, settings or progress.
+        :raises ValueError: for a critic that takes statistics of batches, and a fit that knows no ranks.
+        """
+        if ranks.size == 1:
+            return transitions
+        _check_parts(algorithm)
+        sequences = transitions.starts
+        checks = self._updates % _EVERY == 0
+        message = [
+            len(transitions),
+            0 if sequences is None else len(sequences),
+            -1.0 if algorithm.progress is None else algorithm.progress,
+            _code_of_settings(algorithm),
+            checksum(algorithm) if checks else 0,
+        ]
+        rows, counts, progress, settings, parameters = zip(*ranks.gather(message), strict=True)
+        check_equal("algorithm.progress", progress, "count the steps of all ranks")
+        check_equal("the settings of the algorithm", settings, "build it with the same parameters on each")
+        check_equal(
+            "parameters and return statistics",
+            parameters,
+            "change them on all ranks alike; ranks need the same machines, threads and library versions",
+        )
+        self._updates += 1
+        return replace(
+            transitions,
+            shard=Shard.of_counts(rows, ranks),
+            sequence_shard=None if sequences is None else Shard.of_counts(counts, ranks),
+        )
+
+    @staticmethod
+    def check_call(ranks: Ranks, batch_size: int | None, repeat: int) -> None:
+        """Check that the ranks were called alike: one reduction, in which all raise where one has before."""
+        if ranks.size > 1:
+            sizes, repeats = zip(*ranks.gather([batch_size or 0, repeat]), strict=True)
+            check_equal("batch_size", sizes, "call update() with the same on each")
+            check_equal("repeat", repeats, "call update() with the same on each")
+
+
+def checksum(algorithm: Any) -> int:
+    """Return a number that parameters and return statistics give, and mostly only they."""
+    code = zlib.crc32(repr((algorithm.ret_rms.mean, algorithm.ret_rms.var, algorithm.ret_rms.count)).encode())
+    for parameter in algorithm.parameters():
+        code = zlib.crc32(parameter.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy(), code)
+    return code
+
+
+def _check_parts(algorithm: Any) -> None:
+    if takes_batch_statistics(algorithm.critic):
+        raise ValueError(
+            "critic must take no statistics of batches with several ranks, got batch normalisation: each rank would "
+            "have its own; take layer normalisation (make_critic(..., layer_norm=True))"
+        )
+    fit = algorithm.critic_fit
+    if fit is not None and not getattr(fit, "over_ranks", False):
+        raise ValueError(
+            f"critic_fit must sum over the ranks where there are several, got {type(fit).__name__}; sum by "
+            "task.rows.ranks and set over_ranks = True, or take one of trpo_ts.critics"
+        )
+
+
+def _code_of_settings(algorithm: Any) -> int:
+    """Return a number for the settings; those that a schedule moves are the same where progress is."""
+    settings = {
+        name: value
+        for name, value in vars(algorithm).items()
+        if isinstance(value, int | float | str) and not name.startswith("_") and name not in ("progress", "training")
+    }
+    return zlib.crc32(repr((sorted(settings.items()), algorithm.preconditioner)).encode())
