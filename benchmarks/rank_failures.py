@@ -2,9 +2,9 @@
 
     python benchmarks/rank_failures.py --cases 30
 
-Each case trains PointMass1D-v0 on two ranks under torchrun. Writes results/rank_failures.json: whether the disturbed job
-ended by itself within the timeout, left no process behind, left checkpoints that load, and whether the restarted job
-ended with the parameters of the undisturbed one.
+Each case trains PointMass1D-v0 on two ranks under torchrun. Writes results/rank_failures.json: whether the disturbed
+job ended by itself within the timeout, left no process behind, left checkpoints that load, and whether the restarted
+job ended with the parameters of the undisturbed one.
 """
 
 from __future__ import annotations
