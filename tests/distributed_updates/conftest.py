@@ -11,6 +11,6 @@ from rank_pool import RankPool
 @pytest.fixture(scope="session")
 def ranks() -> Iterator[RankPool]:
     """Four processes that wait for work."""
-    pool = RankPool(4, "fork")
+    pool = RankPool(4)
     yield pool
     pool.close()

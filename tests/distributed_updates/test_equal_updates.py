@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -75,3 +76,8 @@ def test_the_number_of_reductions_is_that_in_the_documentation(ranks: RankPool):
     assert stats["cg_iterations"] == 1.0
     assert stats["reductions"] == 8 + 1 + (stats["backtracks"] + 1) + 3 + 2 + 1
     assert alone("gaussian")["stats"][0]["reductions"] == 0
+
+
+def test_a_single_process_imports_nothing_of_the_ranks():
+    alone("gaussian")
+    assert "trpo_ts.distributed.process_group" not in sys.modules

@@ -86,11 +86,10 @@ def judge_update(case: Any) -> dict[str, int]:
 
 
 def _of_errors(case: Any, errors: list[str | None], unchanged: bool) -> dict[str, int]:
-    expected = (
-        case.rank_fault is not None
-        or FAMILIES[case.family].refused
-        or any("batch normalisation" in str(error) for error in errors)
-    )
+    # Heavy tails overflow at times, so that an action is not finite without a fault.
+    overflowed = any(gathered(not np.isfinite(case.buffer.act).all()))
+    batch_statistics = any("batch normalisation" in str(error) for error in errors)
+    expected = case.rank_fault is not None or FAMILIES[case.family].refused or batch_statistics or overflowed
     return {
         "refusals": 1,
         "refused": int(not expected),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -50,6 +51,7 @@ class RankPool:
         context: Any = multiprocessing.get_context(method)
         if method == "forkserver":
             context.set_forkserver_preload([preload, "torch._dynamo"])
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # the server looks nowhere else
         self._folder = tempfile.TemporaryDirectory()
         self._groups = 0
         self._connections, self._processes = [], []

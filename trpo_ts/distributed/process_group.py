@@ -1,8 +1,8 @@
 """The ranks of ``torch.distributed``: the only file that knows it.
 
 Sums are one ``all_reduce`` each: its reduced chunks are computed at one rank and sent to all, so that the results are
-bitwise equal, which :class:`~trpo_ts.distributed.checksum.Checksum` watches over. Numbers are gathered, and added up in
-the order of the ranks.
+bitwise equal, which :class:`~trpo_ts.distributed.same_update.SameUpdate` watches over. Numbers are gathered, and added
+up in the order of the ranks.
 """
 
 from __future__ import annotations
