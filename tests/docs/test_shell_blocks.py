@@ -53,6 +53,10 @@ def check(words: list[str]) -> None:
         assert options <= options_of(rest[0])
     elif program == "tensorboard":
         assert options <= TENSORBOARD
+    elif program == "torchrun":
+        module = rest.index("-m")
+        assert rest[module + 1] == "trpo_ts"
+        check(["trpo-ts", *rest[module + 2 :]])
     elif program == "wandb":
         assert rest == ["login"]
     else:
