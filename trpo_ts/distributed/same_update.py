@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trpo_ts.autodiff.ranks import Ranks, Shard
 from trpo_ts.distributed.rank_errors import check_equal
@@ -16,7 +17,6 @@ from trpo_ts.distributed.ranks_of_process import current_ranks
 from trpo_ts.moments import RolloutMoments
 from trpo_ts.recurrent.sequences import sequence_starts
 from trpo_ts.rollout import Transitions
-from trpo_ts.validation.batch_statistics import takes_batch_statistics
 
 __all__ = ["SameUpdate", "moments_of_all", "start_alike"]
 
@@ -123,7 +123,9 @@ def checksum(algorithm: Any) -> int:
 
 
 def _check_parts(algorithm: Any) -> None:
-    if takes_batch_statistics(algorithm.critic):
+    # Whatever its mode is now: the fit puts the critic into training mode, but for what it shares with the policy.
+    of_policy = set(algorithm.policy.modules())
+    if any(isinstance(module, _BatchNorm) and module not in of_policy for module in algorithm.critic.modules()):
         raise ValueError(
             "critic must take no statistics of batches with several ranks, got batch normalisation: each rank would "
             "have its own; take layer normalisation (make_critic(..., layer_norm=True))"
