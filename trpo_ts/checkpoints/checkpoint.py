@@ -101,12 +101,11 @@ def load_checkpoint(
             f"envs must be given, because {name} has the observation statistics with which its networks were trained; "
             "pass envs=..., with VectorEnvNormObs around them, or ignore_observation_statistics=True"
         )
-    ranks = current_ranks()
-    if trainer is not None:
-        state["run"] = own_run(state["run"], trainer, ranks)
     envs_of_statistics = None if ignore_observation_statistics else envs
     before = None
     try:
+        if trainer is not None:
+            state["run"] = own_run(state["run"], trainer, current_ranks())
         _check(state, envs_of_statistics, trainer)
         before = unpack(pack(_state(algorithm, envs, trainer)))
         begins_anew = _set(state, algorithm, envs_of_statistics, trainer)

@@ -18,7 +18,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code: 0, 2 for what cannot be done as it was typed, 130 for a run that was stopped.
     """
     from trpo_ts.cli.parsing import parse
-    from trpo_ts.distributed.rank_errors import RankError
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -26,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"trpo-ts: {error}", file=sys.stderr)
         return 2
-    except RankError as error:
+    except RuntimeError as error:
+        if not _is_of_ranks(error):
+            raise
         print(f"trpo-ts: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # a folder that cannot be made, a file that is none, a full disk
@@ -35,6 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("trpo-ts: stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def _is_of_ranks(error: RuntimeError) -> bool:
+    if "trpo_ts.distributed.rank_errors" not in sys.modules:  # it would load torch for a mere --help
+        return False
+    from trpo_ts.distributed.rank_errors import RankError
+
+    return isinstance(error, RankError)
 
 
 def _run(command: object) -> int:

@@ -66,6 +66,8 @@ class UpdateRecord:
     """Euclidean norm of the policy gradient."""
     policy_std: float | None = None
     """Mean standard deviation of the policy, in units of the action."""
+    reductions: float | None = None
+    """Number of times that the ranks of a data-parallel training met in the update; 0 in a single process."""
     train_time: float | None = None
     """Seconds spent in the update."""
     collect_time: float | None = None
