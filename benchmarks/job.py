@@ -22,7 +22,7 @@ import torch
 from jobs.cases import CASES, GROWTH_ENVS, GROWTH_SIDES, GROWTH_STEPS, GROWTH_TASK, Case
 from jobs.documents import growth_figure, jobs_figure, summary, tables
 from jobs.sides import side_of
-from jobs.simulators import simulator_seconds
+from jobs.simulators import simulator
 
 WARM_UP = 1
 
@@ -31,15 +31,21 @@ def compare(case: Case) -> dict[str, Any]:
     """Return the seconds of each side's turns, and where they went."""
     sides = {name: side_of(name, case) for name in case.sides}
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    alone = {name: simulator(name, case) for name in case.simulators}
+    simulators: dict[str, list[float]] = {name: [] for name in alone}
     steps = case.updates_per_turn * case.envs * case.segment
     for number in range(WARM_UP + case.rounds):
         for name, side in sides.items():
             seconds = side.train(steps)
             if number >= WARM_UP:
                 turns[name].append(seconds)
+        # In turn with the sides: the machine's speed drifts.
+        for name, step in alone.items():
+            seconds_alone = [step() for _ in range(case.updates_per_turn)]
+            if number >= WARM_UP:
+                simulators[name].append(sum(seconds_alone) / len(seconds_alone))
     for side in sides.values():
         side.close()
-    simulators = {name: simulator_seconds(name, case, case.rounds) for name in case.simulators}
     return {**case.as_dict(), "steps_per_turn": steps, "turns": turns, "simulators": simulators}
 
 

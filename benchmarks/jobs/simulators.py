@@ -12,20 +12,20 @@ from jobs.cases import ENVPOOL_2, GYMNASIUM, Case
 from jobs.sides import SEED, make_env
 
 
-def simulator_seconds(name: str, case: Case, rounds: int) -> list[float]:
-    """Return the seconds of stepping for one update's steps, by random actions, in each round."""
+def simulator(name: str, case: Case) -> Callable[[], float]:
+    """Return what steps for one update's steps, by random actions, and returns the seconds."""
     env = make_env(case.task)
     env.action_space.seed(SEED)
     actions = [[env.action_space.sample() for _ in range(case.envs)] for _ in range(case.segment)]
     step = in_process(case) if name == GYMNASIUM else pooled(case, 2 if name == ENVPOOL_2 else 1)
-    seconds = []
-    for number in range(rounds + 1):
+
+    def timed() -> float:
         start = time.perf_counter()
         for action in actions:
             step(action)
-        if number:
-            seconds.append(time.perf_counter() - start)
-    return seconds
+        return time.perf_counter() - start
+
+    return timed
 
 
 def in_process(case: Case) -> Callable[[Any], None]:
