@@ -94,7 +94,7 @@ class Curve:
 def recorded(plan: Plan, train: Callable[[Plan], Curve]) -> dict[str, Any]:
     """Return the record of a run: its plan, its curve, how long it took, and on what.
 
-    ``cpu_seconds`` is the time of one quiet core, tests included; ``seconds`` depends on what runs beside it.
+    ``cpu_seconds`` is the processor time of the run, tests included; ``seconds`` depends more on what runs beside it.
     """
     wall, cpu = time.perf_counter(), time.process_time()
     curve = train(plan)

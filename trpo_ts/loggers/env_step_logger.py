@@ -81,5 +81,5 @@ class EnvStepLogger(BaseLogger):
         self.write("info/env_step", self._env_step, {"epoch": step, **scalars_of(log_data)})
 
     def continue_after(self, env_step: int, last_test: int) -> None:
-        """Go on after so many environment steps, of which the last test was after ``last_test``."""
+        """Continue after so many environment steps, of which the last test was after ``last_test``."""
         self._waiting, self._env_step, self.last_log_test_step = {}, env_step, last_test
