@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import common
-from curves.learning_documents import aggregate_table, curves_figure, returns_table
+from curves.learning_documents import aggregate_table, curves_figure, returns_table, trials_table
 from curves.protocol import MUJOCO_TASKS, OTHER_TASKS, Plan, recorded
 from curves.scores import Runs, by_side
 
@@ -31,6 +31,7 @@ OURS, TIANSHOU, SB3_TRPO, SB3_PPO = "trpo_ts", "Tianshou TRPO", "SB3 TRPO, Zoo",
 SEEDS = {OURS: 10, SB3_TRPO: 3, TIANSHOU: 3, SB3_PPO: 3}
 TASKS = {**MUJOCO_TASKS, **OTHER_TASKS}
 FIRST_TRIAL_SEED = 1000
+DOCUMENT = common.ROOT / "docs" / "learning.md"
 RESULTS, TRIALS = common.RESULTS / "learning.jsonl", common.RESULTS / "trials.jsonl"
 
 
@@ -86,16 +87,17 @@ def measure(args: Namespace) -> None:
 def write_documents() -> None:
     """Write the tables and the figure of the results so far."""
     runs = by_side(read(RESULTS))
-    for name, text in tables(runs).items():
-        common.write_between_markers(common.ROOT / "docs" / "benchmarks.md", name, text)
+    for name, text in tables(runs, by_side(read(TRIALS))).items():
+        common.write_between_markers(DOCUMENT, name, text)
     common.save_image(curves_figure(runs, list(SEEDS), list(MUJOCO_TASKS)), "learning.png")
 
 
-def tables(runs: Runs) -> dict[str, str]:
+def tables(runs: Runs, trials: Runs) -> dict[str, str]:
     """Return the tables by the name of their place in the document."""
     found = {
         "learning": returns_table(runs, list(SEEDS), list(MUJOCO_TASKS)),
         "learning-other": returns_table(runs, [OURS, SB3_TRPO, SB3_PPO], list(OTHER_TASKS)),
+        "learning-trials": trials_table(trials, list(MUJOCO_TASKS)),
     }
     if OURS in runs and SB3_TRPO in runs:
         found["learning-aggregates"] = aggregate_table(runs, OURS, SB3_TRPO)

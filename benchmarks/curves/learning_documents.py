@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from curves.published import PPO, TRPO
 from curves.scores import Runs, aggregates, largest, last, normalised, probabilities_of_improvement, time_ratios
 
-__all__ = ["COLOURS", "aggregate_table", "curves_figure", "returns_table"]
+__all__ = ["COLOURS", "aggregate_table", "curves_figure", "returns_table", "trials_table"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 _COLUMNS = 3
@@ -35,7 +35,17 @@ def _figures(runs: Sequence[dict[str, object]]) -> str:
         return ""
     most, end = (np.array([figure(run) for run in runs]) for figure in (largest, last))
     form = ".1f" if abs(most.mean()) < 20 else ",.0f"
-    return f"{most.mean():{form}} ± {most.std():{form}}, {end.mean():{form}} ({len(runs)})"
+    spread = f" ± {most.std():{form}}" if len(runs) > 1 else ""
+    return f"{most.mean():{form}}{spread}, {end.mean():{form}} ({len(runs)})"
+
+
+def trials_table(trials: Runs, tasks: Sequence[str]) -> str:
+    """Return largest and last return of every setting that was tried, as means over its seeds."""
+    rows = []
+    for name, by_task in trials.items():
+        cells = [_figures(by_task.get(task, [])) for task in tasks]
+        rows.append([name, *cells])
+    return common.markdown_table(["trial", *tasks], rows)
 
 
 def aggregate_table(runs: Runs, side: str, other: str) -> str:
