@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trpo_ts.presets import Settings, load_preset, preset_names
+from trpo_ts.training.components import number_or_schedule_of
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "presets.md"
 
@@ -47,7 +48,7 @@ def _row(name: str, tasks: str, values: Mapping[str, Any]) -> str:
         tasks,
         f"{settings.steps:,}",
         f"{settings.num_envs} x {settings.segment}",
-        f"{settings.max_kl:g}",
+        _bound(settings.max_kl),
         f"{settings.gamma:g}, {settings.gae_lambda:g}",
         "`None`" if settings.critic_fit is None else f"`{settings.critic_fit}`",
         "yes" if settings.normalise_observations else "no",
@@ -57,6 +58,11 @@ def _row(name: str, tasks: str, values: Mapping[str, Any]) -> str:
         ", ".join(other),
     ]
     return "| " + " | ".join(cells) + " |"
+
+
+def _bound(max_kl: float | str) -> str:
+    schedule = number_or_schedule_of("max_kl", max_kl)
+    return f"{schedule(0.0):g} to {schedule(1.0):g}" if callable(schedule) else f"{schedule:g}"
 
 
 if __name__ == "__main__":
