@@ -102,10 +102,10 @@ class Page:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
-    def open(self, address: str) -> None:
-        """Open a page and wait until its charts are drawn."""
+    def open(self, address: str, *, ready: str = "document.documentElement?.dataset.drawn !== undefined") -> None:
+        """Open a page and wait until it is ready: a report, until its charts are drawn."""
         self.call("Page.navigate", url=address)
-        self.wait_for("document.documentElement?.dataset.drawn !== undefined")
+        self.wait_for(ready)
 
     def wait_for(self, condition: str) -> None:
         """Wait until an expression is true."""
