@@ -38,7 +38,7 @@ FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 # Pixels. Panels are laid out in pixels and not in shares of the figure, so that headings and legends never
 # meet, however many panels there are.
-_HEADING, _LEGEND, _GAP, _TITLE, _TOP, _BOTTOM = 24, 20, 20, 40, 12, 56
+_HEADING, _LEGEND, _LEGEND_ROW, _GAP, _TITLE, _TOP, _BOTTOM = 24, 8, 20, 20, 40, 12, 56
 _LEFT, _RIGHT, _RIGHT_AXIS = 76, 16, 64
 # A figure on a telephone. A name in a legend takes its characters and the room of its mark.
 _NARROW, _MARK, _CHARACTER = 358, 45, 7.5
@@ -69,7 +69,7 @@ class Panel:
     @property
     def header(self) -> int:
         """Height in pixels of heading and legend, which are above the plotting area."""
-        return _HEADING + _LEGEND * self._legend_rows
+        return _HEADING + (_LEGEND + _LEGEND_ROW * self._legend_rows if self.has_legend else 0)
 
     @property
     def has_legend(self) -> bool:
@@ -84,8 +84,6 @@ class Panel:
     @property
     def _legend_rows(self) -> int:
         """How many rows the legend takes on a telephone: Plotly puts names that need several into equal columns."""
-        if not self.has_legend:
-            return 0
         width = _NARROW - _LEFT - (_RIGHT_AXIS if self.right_traces else _RIGHT)
         widths = [_MARK + _CHARACTER * len(name) for name in self._names]
         if sum(widths) <= width:
