@@ -25,6 +25,7 @@ from readme import python_block, shell_block
 import trpo_ts
 from trpo_ts import TRPOTrainingStats
 
+pytest.importorskip("mujoco")
 pytestmark = pytest.mark.slow
 
 TASK, STEPS, UPDATE = "Hopper-v4", 100_000, 1024
