@@ -106,7 +106,7 @@ def watched_on(page: Page, home: Path, training: Any) -> Watched:
     shown.append(page.value(SHOWN_STEPS))
     assert training.poll() is None, "the training was over before it was interrupted"
     training.send_signal(signal.SIGINT)
-    interruption, _ = training.communicate(timeout=60)
+    interruption, _ = training.communicate(timeout=300)
     before = metrics(home / RUN)
     continued = said(typed(home, TRAIN))
     page.wait_for(f"{SHOWN_STEPS} >= {STEPS}")

@@ -28,6 +28,8 @@ _OPTIONS = (
     "--remote-debugging-port=0",
 )
 _SECONDS = 60.0
+_PATIENT = {"max_size": None, "max_queue": None, "ping_interval": None}
+"""A test may do other things for minutes while events of its page queue up."""
 
 _CUT_TEXTS = """(() => {
   const wrong = [], width = document.documentElement.clientWidth;
@@ -167,10 +169,10 @@ class Browser:
     @contextlib.contextmanager
     def page(self, width: int) -> Iterator[Page]:
         """Return a new page of a width in pixels."""
-        with connect(self._address + self._path, max_size=None) as control:
+        with connect(self._address + self._path, **_PATIENT) as control:
             control.send(json.dumps({"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}}))
             target = next(m for m in map(json.loads, control) if m.get("id") == 1)["result"]["targetId"]
-            with connect(f"{self._address}/devtools/page/{target}", max_size=None) as socket:
+            with connect(f"{self._address}/devtools/page/{target}", **_PATIENT) as socket:
                 yield Page(socket, width)
             control.send(json.dumps({"id": 2, "method": "Target.closeTarget", "params": {"targetId": target}}))
 
