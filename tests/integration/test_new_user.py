@@ -195,7 +195,7 @@ def test_the_script_scores_and_exports_the_agent(home, agent, suffix):
     obs = np.stack(observations)
     outputs = loaded_model(home / f"hopper{suffix}")({"obs": obs})
     np.testing.assert_allclose(outputs["action"], agent.act(obs), rtol=1e-5, atol=1e-5)
-    assert len(np.unique(outputs["action"], axis=0)) > 900
+    assert len(np.unique(outputs["action"], axis=0)) > 500  # the others are at the bounds
 
 
 @pytest.fixture(scope="module")
