@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH := .venv/.installed-bench
 
-.PHONY: demo notebooks test nightly tianshou-tests bench lint types wheel site clean
+.PHONY: demo notebooks test walk nightly tianshou-tests bench lint types wheel site clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/point_mass.py --out runs/point_mass
@@ -16,6 +16,11 @@ notebooks: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What a new user sees, with Chromium: the commands of README.md in turn, the demo, the notebooks, the site. Ten minutes.
+walk: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,mujoco]"
+	$(BIN)/python -m pytest -m "slow or not slow" tests/integration/test_new_user.py tests/examples tests/reports tests/docs
 
 # All tests, the slow ones too, and the properties on ten times as many cases, other ones each time. About a quarter of an hour.
 nightly: $(STAMP)

@@ -147,8 +147,8 @@ comparison(
 ).show()
 
 # %% [markdown]
-# **What you see.** The return rises at first, then falls by hundreds, more than once. *Explained* stays around zero: the
-# critic predicts no better than a constant. *vf_loss* rises to tens of thousands, where the healthy run has ten.
+# **What you see.** The return rises at first, then falls by hundreds. *Explained* jumps around zero: the critic
+# predicts no better than a constant. *vf_loss* rises to tens of thousands, where the healthy run has less than ten.
 # The policy steps look healthy, and are all accepted.
 #
 # **What it means.** The trust region bounds the step. It does not make the advantages true. Advantages from a bad critic
@@ -168,9 +168,9 @@ show_table(too_large)
 comparison(too_large, {"return_mean": RETURN, "kl": KL}, "max_kl = 2").show()
 
 # %% [markdown]
-# **What you see.** The return falls and jumps. *Achieved* is a fraction of *expected*: the step has left the region where
-# the linear model holds. The standard deviation jumps too, and *explained* is often below zero, since the critic cannot
-# follow a policy that changes so much.
+# **What you see.** The return falls by thousands, then jumps back. *Achieved* is a fraction of *expected*: the step has left the region
+# where the linear model holds. The standard deviation jumps too. *Explained* does not settle near 1, since the critic
+# cannot follow a policy that changes so much.
 #
 # **What it means.** Every step was `ACCEPTED`: the surrogate did improve *on the rollout*. It says nothing about the
 # states that the new policy goes to. That is what `max_kl` is for.
@@ -188,7 +188,7 @@ show_table(too_small)
 comparison(too_small, {"return_mean": RETURN, "kl": KL}, "max_kl = 0.00001").show()
 
 # %% [markdown]
-# **What you see.** All is well, but the return does not move. *Achieved* equals *expected* to the last digit, the standard
+# **What you see.** All is well, but the return hardly moves. *Achieved* equals *expected* to the last digit, the standard
 # deviation stays where it was, and the critic gets better and better: it learns a policy that does not change.
 #
 # **What it means.** A bound of 1/2000 allows 1/45 of the step.

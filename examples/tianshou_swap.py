@@ -187,7 +187,7 @@ returns_figure({"tianshou.algorithm.TRPO": tianshous, "trpo_ts.TRPO": ours}).sho
 last = ours.recorder.updates[-1]
 told = {name: getattr(last, name) for name in UpdateRecord.statistics() if getattr(last, name) is not None}
 for name, value in told.items():
-    if name != "train_time":
+    if not name.endswith("_time"):  # seconds, which differ from machine to machine
         print(f"{name:22s} {value:10.4g}")
 
 # %%

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from agent_cases import CASES, NORMALISED, normalised_envs, policy_of, saved
+from exported_models import Arrays, loaded_model
 from gymnasium import spaces
 from tianshou.algorithm.modelfree.reinforce import ProbabilisticActorPolicy
 from torch.distributions import Categorical
@@ -25,23 +24,6 @@ from trpo_ts.policies.box import BoxPolicy
 ROWS = 1000
 QUICK = (("gaussian", ".onnx"), ("gaussian", ".pt2"), ("gru, masked", ".pt2"))
 """What every run of the tests tries; each takes seconds."""
-
-Arrays = dict[str, np.ndarray]
-
-
-def loaded_model(path: Path) -> Callable[[Mapping[str, np.ndarray]], Arrays]:
-    """Return an exported file as a function of arrays by name."""
-    if path.suffix == ".onnx":
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return lambda inputs: dict(zip(names, session.run(None, dict(inputs)), strict=True))
-    module = torch.export.load(path).module()
-
-    def run(inputs: Mapping[str, np.ndarray]) -> Arrays:
-        outputs = module({name: torch.as_tensor(value) for name, value in inputs.items()})
-        return {name: value.numpy() for name, value in outputs.items()}
-
-    return run
 
 
 def masked_at_random(agent: Agent, obs: Any) -> Any:

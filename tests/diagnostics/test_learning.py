@@ -48,7 +48,7 @@ def test_learning_figure_marks_rejected_updates_where_their_step_would_be():
 
 def test_learning_figure_puts_backtracks_on_their_own_axis():
     figure = learning_figure(UPDATES)
-    fraction, backtracks = trace(figure, "fraction of the full step"), trace(figure, "backtracks")
+    fraction, backtracks = trace(figure, "step fraction"), trace(figure, "backtracks")
     assert fraction.y == (1.0, 0.0, 0.8)
     assert (backtracks.type, backtracks.y) == ("bar", (0.0, 10.0, 1.0))
     assert (fraction.yaxis, backtracks.yaxis) == ("y5", "y4")
@@ -74,11 +74,11 @@ def test_learning_figure_draws_achieved_and_expected_improvement_and_explained_v
     [
         ({}, []),
         ({"vf_loss": 1.0}, []),
-        ({"episode_returns": (1.0,)}, ["Return"]),
-        ({"kl": 0.1, "policy_std": 1.0, "entropy": 2.0}, ["Change", "Standard"]),
-        ({"kl": 0.1, "entropy": 2.0}, ["Change", "Entropy"]),
+        ({"episode_returns": (1.0,)}, ["Return:"]),
+        ({"kl": 0.1, "policy_std": 1.0, "entropy": 2.0}, ["Mean", "Standard"]),
+        ({"kl": 0.1, "entropy": 2.0}, ["Mean", "Entropy"]),
         ({"step_fraction": 0.1}, ["Line"]),
-        ({"surrogate_improvement": 0.1, "explained_variance": 0.0}, ["Improvement", "Variance"]),
+        ({"surrogate_improvement": 0.1, "explained_variance": 0.0}, ["Gain", "Explained"]),
     ],
 )
 def test_panels_without_data_are_left_out(statistics, first_words):

@@ -202,7 +202,7 @@ def test_recorder_takes_a_real_training_of_tianshous_own_trpo(tmp_path):
     assert [call[0] for call in spy.calls] == order
     assert load_records(save_records(tmp_path / "r", recorder.updates)) == recorder.updates
     figure = learning_figure(recorder.updates, max_kl=0.01, tests=recorder.tests)
-    assert [heading.split()[0] for heading in headings(figure)] == ["Return", "Change"]
+    assert [heading.split()[0] for heading in headings(figure)] == ["Return:", "Mean"]
 
 
 def test_recorder_alone_takes_a_training_that_collects_by_episodes():

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
+from notebook_outputs import differences, lines_said, numbers
 from repository import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -18,6 +20,11 @@ TEACHING, SWAP, FAILING = "trpo_from_scratch", "tianshou_swap", "failing_runs"
 PLOTLY, PNG = "application/vnd.plotly.v1+json", "image/png"
 FIGURES = {TEACHING: 8, SWAP: 2, FAILING: 5}
 MOST_BYTES = 1_500_000
+DETERMINISTIC = {
+    TEACHING: r"\d+ parameters|[\d,]+ rows|(natural|plain) gradient|[{ ]'",
+    SWAP: r"records of the whole run|files:|max_kl",
+}
+"""Lines whose numbers no training has made: in a training, rounding that differs soon gives another course."""
 EATEN_BY_MARKDOWN = re.compile(r"\\[,;:!{}|\\_%#]")
 """What Markdown takes out of a formula before it is rendered, on GitHub."""
 
@@ -64,7 +71,18 @@ def assert_runs(tool, name, monkeypatch):
     assert not [output.text for output in outputs(notebook) if output.get("name") == "stderr"]
     assert len(list(tool.figures(notebook))) == FIGURES[name]
     assert_nothing_private(notebook)
+    assert_repeats(notebook, stored(name), DETERMINISTIC.get(name))
     return notebook
+
+
+def assert_repeats(notebook, before, deterministic):
+    """Words and figures are those stored; so are the numbers that come before a training."""
+    assert differences(before, notebook) == [], "type: make notebooks"
+    pairs = list(zip(lines_said(before), lines_said(notebook), strict=True))
+    compared = [pair for pair in pairs if deterministic and re.match(deterministic, pair[0])]
+    assert len(compared) >= 3 or deterministic is None
+    for old, new in compared:
+        np.testing.assert_allclose(numbers(new), numbers(old), rtol=0.02, err_msg=f"{old}; type: make notebooks")
 
 
 def assert_nothing_private(notebook):
@@ -146,5 +164,33 @@ def test_the_notebook_of_the_pipeline_runs(tool, monkeypatch):
 @pytest.mark.slow
 def test_the_notebook_of_failing_runs_runs(tool, monkeypatch):
     notebook = assert_runs(tool, FAILING, monkeypatch)
-    said = "".join(output.get("text", "") for output in outputs(notebook))
-    assert said.count("outcomes:") == 8
+    healthy, wild, too_large, too_small, no_noise, raw, normalised, no_reward = tables(notebook)
+    for table in (healthy, normalised):
+        assert table["explained"][-1] > 0.9
+        assert table["return"][-1] > -60.0
+    assert table_max(healthy, "vf_loss", last=1) < 10.0 < 1000.0 < table_max(wild, "vf_loss", last=1)
+    assert table_max(too_large, "KL") > 0.1
+    assert np.mean(too_large["achieved"]) < 0.5 * np.mean(too_large["expected"])
+    assert table_max(too_small, "KL") <= 1e-5
+    np.testing.assert_allclose(too_small["achieved"], too_small["expected"], rtol=0.05, atol=1e-4)
+    assert set(no_noise["std"]) == {0.010}
+    assert no_noise["return"][-1] < -150.0
+    assert table_max(raw, "explained") < 0.05
+    assert raw["return"][-1] < raw["return"][0]
+    assert set(no_reward["return"]) == {0.0}
+
+
+def tables(notebook):
+    """Return the columns of each table of updates, by name."""
+    found = []
+    for line in lines_said(notebook):
+        if line.startswith("update "):
+            found.append({name: [] for name in line.split()})
+        elif found and not line.startswith("outcomes: "):
+            for column, number in zip(found[-1].values(), line.split(), strict=True):
+                column.append(float(number))
+    return found
+
+
+def table_max(table, column, *, last=0):
+    return max(table[column][-last:])

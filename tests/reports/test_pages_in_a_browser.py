@@ -9,6 +9,7 @@ import pytest
 from browser import browser
 from synthetic_runs import MAX_KL, evaluations_of, recorded, updates_of
 
+from trpo_ts.diagnostics import learning_figure, write_report
 from trpo_ts.reports import RecordedRun, report_runs
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)><b>&amp;%{x}"
@@ -57,6 +58,18 @@ def test_a_page_is_whole(report, width, chromium):
         assert page.flaws() == []
         assert page.value("document.querySelectorAll('.chart .scatterlayer').length") >= CHARTS[name]
         assert page.value("[document.scripts.length, document.images.length]") == [3, 0]
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_learning_figure_is_whole(width, chromium, tmp_path):
+    run = rejecting()
+    figure = learning_figure(
+        run.updates, MAX_KL, reference_return=110.0, reference_name="best controller", tests=run.tests
+    )
+    path = write_report(tmp_path / "report.html", {"Learning": figure}, {}, title="TRPO", description="")
+    with chromium.page(width) as page:
+        page.open(path.as_uri())
+        assert page.flaws() == []
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ _OPTIONS = (
     "--remote-debugging-port=0",
 )
 _SECONDS = 60.0
+_PATIENT = {"max_size": None, "max_queue": None, "ping_interval": None}
+"""A test may do other things for minutes while events of its page queue up."""
 
 _CUT_TEXTS = """(() => {
   const wrong = [], width = document.documentElement.clientWidth;
@@ -102,10 +104,10 @@ class Page:
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
-    def open(self, address: str) -> None:
-        """Open a page and wait until its charts are drawn."""
+    def open(self, address: str, *, ready: str = "document.documentElement?.dataset.drawn !== undefined") -> None:
+        """Open a page and wait until it is ready: a report, until its charts are drawn."""
         self.call("Page.navigate", url=address)
-        self.wait_for("document.documentElement?.dataset.drawn !== undefined")
+        self.wait_for(ready)
 
     def wait_for(self, condition: str) -> None:
         """Wait until an expression is true."""
@@ -167,10 +169,10 @@ class Browser:
     @contextlib.contextmanager
     def page(self, width: int) -> Iterator[Page]:
         """Return a new page of a width in pixels."""
-        with connect(self._address + self._path, max_size=None) as control:
+        with connect(self._address + self._path, **_PATIENT) as control:
             control.send(json.dumps({"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}}))
             target = next(m for m in map(json.loads, control) if m.get("id") == 1)["result"]["targetId"]
-            with connect(f"{self._address}/devtools/page/{target}", max_size=None) as socket:
+            with connect(f"{self._address}/devtools/page/{target}", **_PATIENT) as socket:
                 yield Page(socket, width)
             control.send(json.dumps({"id": 2, "method": "Target.closeTarget", "params": {"targetId": target}}))
 

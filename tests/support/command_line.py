@@ -18,7 +18,7 @@ from repository import ROOT
 from trpo_ts.checkpoints.checkpoint_files import read_file
 from trpo_ts.cli.main import main
 
-__all__ = ["fork", "metrics", "parameters", "start", "succeeds", "train", "wait_for"]
+__all__ = ["fork", "metrics", "parameters", "start", "start_python", "succeeds", "train", "wait_for"]
 
 _TINY = ["--num-envs", "2", "--segment", "16", "--hidden-sizes", "8", "--test-episodes", "2"]
 
@@ -33,14 +33,20 @@ def train(out: Path, *words: object, steps: int = 128, test_every: int = 64) -> 
     succeeds("train", "--out", out, "--steps", steps, "--test-every", test_every, *_TINY, *words)
 
 
-def start(*words: object) -> subprocess.Popen[str]:
-    """Start a command line in a process of its own."""
+def start(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Start a command line in a process of its own, in the present folder or another one."""
+    return start_python("-m", "trpo_ts", *words, cwd=cwd)
+
+
+def start_python(*words: object, cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Start Python with these words; it knows the package and the modules for tests."""
     paths = [str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
     return subprocess.Popen(
-        [sys.executable, "-m", "trpo_ts", *map(str, words)],
+        [sys.executable, *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
 

@@ -50,7 +50,7 @@ def _return_panel(
     if reference_return is not None:
         steps = [update.env_steps for update in updates] + [test.env_steps for test in tests]
         traces.append(_level(steps, reference_return, reference_name, "return"))
-    heading = "Return of the episodes that ended: mean, 10th to 90th percentile"
+    heading = "Return: mean, 10th to 90th percentile"
     return Panel(heading, "episode return", traces, height=230)
 
 
@@ -108,7 +108,7 @@ def _kl_panel(updates: Sequence[UpdateRecord], max_kl: float | None) -> Panel | 
     if max_kl is not None:
         traces.append(_level([update.env_steps for update in updates], max_kl, f"max_kl = {max_kl:g}", "nats"))
     traces += _rejected(updates, "kl")
-    heading = "Change of the policy per update: mean KL(behaviour ‖ new)"
+    heading = "Mean KL(behaviour ‖ new) of an update"
     return Panel(heading, "KL (nats)", traces, height=150, y_axis={"rangemode": "tozero"})
 
 
@@ -130,11 +130,11 @@ def _line_search_panel(updates: Sequence[UpdateRecord]) -> Panel | None:
     counts = {"range": _with_margin(max(most, 1.0)), "dtick": math.ceil(max(most, 1.0) / 2)}
     if not _reported(updates, "step_fraction"):
         return Panel(heading, "backtracks", backtracks, y_axis=counts) if backtracks else None
-    fraction = _statistic(updates, "step_fraction", "fraction of the full step", "")
+    fraction = _statistic(updates, "step_fraction", "step fraction", "")
     return Panel(
         heading,
         "step fraction",
-        [fraction, *_rejected(updates, "step_fraction")],
+        [fraction, *_rejected(updates, "step_fraction", named=not _reported(updates, "kl"))],
         y_axis={"range": _with_margin(1.0), "tickvals": [0, 0.5, 1]},
         right_title="backtracks",
         right_traces=backtracks,
@@ -173,14 +173,14 @@ def _improvement_panel(updates: Sequence[UpdateRecord]) -> Panel | None:
         traces.append(_statistic(updates, "surrogate_improvement", "achieved", "advantage units"))
     if not traces:
         return None
-    return Panel("Improvement of the surrogate objective", "advantage units", traces, height=150)
+    return Panel("Gain of the surrogate objective", "advantage units", traces, height=150)
 
 
 def _explained_variance_panel(updates: Sequence[UpdateRecord]) -> Panel | None:
     if not _reported(updates, "explained_variance"):
         return None
     trace = _statistic(updates, "explained_variance", "explained variance", "")
-    return Panel("Variance of the returns that the critic explains", "share (at most 1)", [trace])
+    return Panel("Explained variance of the returns", "share (at most 1)", [trace])
 
 
 def _reported(updates: Sequence[UpdateRecord], name: str) -> bool:
@@ -217,8 +217,11 @@ def _level(steps: Sequence[int], height: float, name: str, unit: str) -> go.Scat
     return line([first, last], [height, height], mode="lines", color=GREY, dash="dash", name=name, hovertemplate=hover)
 
 
-def _rejected(updates: Sequence[UpdateRecord], field: str) -> list[go.Scatter]:
-    """Return the trace of crosses at the updates that left the policy as it was, if there are any."""
+def _rejected(updates: Sequence[UpdateRecord], field: str, *, named: bool = True) -> list[go.Scatter]:
+    """Return the trace of crosses at the updates that left the policy as it was, if there are any.
+
+    :param named: whether the legend says what a cross is; one panel that says it is enough.
+    """
     rejected = [update for update in updates if update.rejected]
     if not rejected:
         return []
@@ -232,6 +235,7 @@ def _rejected(updates: Sequence[UpdateRecord], field: str) -> list[go.Scatter]:
             cliponaxis=False,
             marker={"symbol": "x", "size": 9, "color": VERMILLION, "line": {"width": 1, "color": "white"}},
             name="rejected update",
+            showlegend=named,
             hovertemplate=f"{_WHEN}rejected: the policy was not changed<extra></extra>",
         )
     ]

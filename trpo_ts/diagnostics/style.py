@@ -20,6 +20,7 @@ __all__ = [
     "translucent",
 ]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +38,10 @@ FONT = "system-ui, 'Segoe UI', Roboto, 'Liberation Sans', Arial, sans-serif"
 
 # Pixels. Panels are laid out in pixels and not in shares of the figure, so that headings and legends never
 # meet, however many panels there are.
-_HEADING, _LEGEND, _GAP, _TITLE, _TOP, _BOTTOM = 24, 24, 20, 40, 12, 56
+_HEADING, _LEGEND, _LEGEND_ROW, _GAP, _TITLE, _TOP, _BOTTOM = 24, 8, 20, 20, 40, 12, 56
+_LEFT, _RIGHT, _RIGHT_AXIS = 76, 16, 64
+# A figure on a telephone. A name in a legend takes its characters and the room of its mark.
+_NARROW, _MARK, _CHARACTER = 358, 45, 7.5
 # Beyond this many points a marker on each turns a curve into a caterpillar.
 _MARKED_POINTS = 60
 # Beyond this many, a line of full width fills its own zigzag.
@@ -65,12 +69,26 @@ class Panel:
     @property
     def header(self) -> int:
         """Height in pixels of heading and legend, which are above the plotting area."""
-        return _HEADING + (_LEGEND if self.has_legend else 0)
+        return _HEADING + (_LEGEND + _LEGEND_ROW * self._legend_rows if self.has_legend else 0)
 
     @property
     def has_legend(self) -> bool:
         """Whether there are several named things to tell apart."""
-        return sum(trace.showlegend is not False for trace in (*self.traces, *self.right_traces)) > 1
+        return len(self._names) > 1
+
+    @property
+    def _names(self) -> list[str]:
+        traces = (*self.traces, *self.right_traces)
+        return [trace.name or "" for trace in traces if trace.showlegend is not False]
+
+    @property
+    def _legend_rows(self) -> int:
+        """How many rows the legend takes on a telephone: Plotly puts names that need several into equal columns."""
+        width = _NARROW - _LEFT - (_RIGHT_AXIS if self.right_traces else _RIGHT)
+        widths = [_MARK + _CHARACTER * len(name) for name in self._names]
+        if sum(widths) <= width:
+            return 1
+        return math.ceil(len(widths) / max(1, int(width / max(widths))))
 
 
 def line(x: Sequence[float], y: Sequence[float | None], **properties: Any) -> go.Scatter:
@@ -108,9 +126,11 @@ def stack_panels(panels: Sequence[Panel], *, x_title: str, title: str | None, **
         return placeholder("nothing was recorded", title=title)
     top = _TITLE if title else _TOP
     inner = sum(panel.header + panel.height for panel in panels) + _GAP * (len(panels) - 1)
-    figure = _canvas(title, height=top + inner + _BOTTOM, top=top)
+    right = _RIGHT_AXIS if any(panel.right_traces for panel in panels) else _RIGHT
+    figure = _canvas(title, height=top + inner + _BOTTOM, top=top, right=right)
     ceiling, axis = inner, 1
     for number, panel in enumerate(panels, start=1):
+        _add_header(figure, panel, legend=number, ceiling=ceiling / inner, legend_ceiling=(ceiling - _HEADING) / inner)
         ceiling -= panel.header
         floor = ceiling - panel.height
         _add_panel(figure, panel, axis=axis, legend=number, domain=(floor / inner, ceiling / inner))
@@ -136,19 +156,19 @@ def placeholder(text: str, *, title: str | None) -> go.Figure:
     return figure.update_layout(xaxis={"visible": False}, yaxis={"visible": False})
 
 
-def _canvas(title: str | None, *, height: int, top: int) -> go.Figure:
+def _canvas(title: str | None, *, height: int, top: int, right: int = _RIGHT) -> go.Figure:
     figure = go.Figure()
     figure.update_layout(
         template="plotly_white",
         font={"size": 13, "color": INK, "family": FONT},
         height=height,
-        margin={"l": 76, "r": 64, "t": top, "b": _BOTTOM},
+        margin={"l": _LEFT, "r": right, "t": top, "b": _BOTTOM},
         hovermode="closest",
         hoverlabel={"align": "left"},
     )
     if title:
         # Anchored to the top edge, where no heading or legend reaches.
-        place = {"x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 10}}
+        place = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yanchor": "top", "pad": {"t": 10}}
         figure.update_layout(title={"text": title, "font": {"size": 17}, "yref": "container", **place})
     return figure
 
@@ -166,10 +186,15 @@ def _add_panel(figure: go.Figure, panel: Panel, *, axis: int, legend: int, domai
         figure.update_layout({f"yaxis{number}": {"zeroline": False, **properties}})
         for trace in traces:
             figure.add_trace(trace.update(xaxis="x", yaxis=f"y{number}", legend=f"legend{legend}"))
-    edge = {"x": 0, "xref": "paper", "xanchor": "left", "y": domain[1], "yref": "paper", "yanchor": "bottom"}
-    figure.add_annotation(text=f"<b>{panel.heading}</b>", showarrow=False, yshift=panel.header - _HEADING, **edge)
-    keys = {"orientation": "h", "bgcolor": "rgba(255, 255, 255, 0)", "font": {"size": 12}, **edge}
-    figure.update_layout({f"legend{legend}": {"visible": panel.has_legend, **keys}})
+
+
+def _add_header(figure: go.Figure, panel: Panel, *, legend: int, ceiling: float, legend_ceiling: float) -> None:
+    """Write the heading of a panel at the figure's left edge, and its legend below, over the plotting area."""
+    heading = {"text": f"<b>{panel.heading}</b>", "showarrow": False, "xshift": -_LEFT}
+    keys = {"orientation": "h", "bgcolor": "rgba(255, 255, 255, 0)", "font": {"size": 12}}
+    place = {"x": 0, "xref": "paper", "xanchor": "left", "yref": "paper", "yanchor": "top"}
+    figure.add_annotation(**heading, **place, y=ceiling)
+    figure.update_layout({f"legend{legend}": {"visible": panel.has_legend, **keys, **place, "y": legend_ceiling}})
 
 
 def _axis_title(text: str) -> dict[str, Any]:

@@ -121,7 +121,9 @@ def _item(title: str, cases: Sequence[tuple[RecordedRun, Finding]], of: int) -> 
     if of == 1:
         evidence = rich_text(cases[0][1].evidence)
     else:
-        evidence = " ".join(f"<b>{escape(run.name)}</b>: {rich_text(finding.evidence)}" for run, finding in cases)
+        evidence = "".join(
+            f'<span class="run">{escape(run.name)}: {rich_text(finding.evidence)}</span>' for run, finding in cases
+        )
     advices = dict.fromkeys(finding.advice for _, finding in cases)
     advice = " ".join(map(rich_text, advices))
     return f'<li><b>{title}.</b> {evidence} <span class="try">What to try: {advice}</span></li>'
