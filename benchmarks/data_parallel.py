@@ -89,7 +89,7 @@ def main() -> None:
                 common.save("data_parallel", document)
     for ranks in arguments.ranks:
         if ranks > 1:
-            document["messages"][ranks] = measured_messages(ranks)
+            document["messages"][str(ranks)] = measured_messages(ranks)
     common.save("data_parallel", document)
 
 
