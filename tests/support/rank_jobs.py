@@ -42,7 +42,6 @@ def train_job(folder: str, steps: int, **settings: Any) -> dict[str, Any]:
         "episodes": trainer._env_episode,
         "best": info.best_score,
         "draw": float(torch.rand(())),
-        "files": sorted(path.name for path in Path(folder).iterdir()),
     }
 
 
