@@ -33,6 +33,10 @@ class Ranks(Protocol):
     def reductions(self) -> int:
         """How often the processes have met so far, in any of the methods below."""
 
+    @property
+    def layouts(self) -> dict[Any, Any]:
+        """What all ranks have found alike before and may expect again, the same on all; empty at first."""
+
     def sum(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the sums of the ranks' tensors, of equal shapes on all: one reduction, whatever their number."""
 
@@ -56,6 +60,10 @@ class _Alone:
     """The only rank."""
 
     rank, size, reductions = 0, 1, 0
+
+    @property
+    def layouts(self) -> dict[Any, Any]:
+        return {}
 
     def sum(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors

@@ -39,6 +39,7 @@ class ProcessGroupRanks:
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self.reductions = 0
+        self.layouts: dict[Any, Any] = {}
         self._left: BaseException | None = None
         self._backend = dist.get_backend()
         self._device = {"gloo": "cpu", "nccl": "cuda"}.get(self._backend)
