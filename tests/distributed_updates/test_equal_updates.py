@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rank_cases import CASES, train
+from rank_cases import CASES, train, train_through_sockets
 from rank_pool import RankPool
 
 UPDATES = 20
@@ -35,10 +36,10 @@ def alone(name: str) -> dict[str, Any]:
     return train(name, torch.float64, UPDATES)
 
 
-def assert_equal(ranks: RankPool, name: str, size: int) -> None:
+def assert_equal(ranks: RankPool, name: str, size: int, job: Callable[..., dict[str, Any]] = train) -> None:
     wanted = alone(name)
     assert sum(stats["accepted"] for stats in wanted["stats"]) >= UPDATES / 2
-    results = ranks.results(size, train, name, torch.float64, UPDATES)
+    results = ranks.results(size, job, name, torch.float64, UPDATES)
     for result in results:
         for ours, one in zip(result["parameters"], wanted["parameters"], strict=True):
             np.testing.assert_allclose(ours, one, rtol=0, atol=TOLERANCE)
@@ -53,6 +54,10 @@ def assert_equal(ranks: RankPool, name: str, size: int) -> None:
 @pytest.mark.parametrize(("name", "size"), QUICK)
 def test_ranks_end_where_one_process_with_the_same_rows_does(ranks: RankPool, name: str, size: int):
     assert_equal(ranks, name, size)
+
+
+def test_ranks_that_meet_through_sockets_end_there_too(ranks: RankPool):
+    assert_equal(ranks, "categorical", 3, train_through_sockets)
 
 
 @pytest.mark.slow

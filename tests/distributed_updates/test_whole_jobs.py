@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rank_jobs import lose_a_rank, train_job
+from rank_jobs import lose_a_rank, raise_in_the_middle, train_job
 from rank_pool import RankPool
 
 
@@ -58,3 +59,13 @@ def test_a_rank_that_is_gone_is_an_error_on_the_others_that_changes_nothing(rank
 def test_a_rank_that_hangs_is_an_error_after_the_timeout(ranks: RankPool):
     results = ranks.results(2, lose_a_rank, "hangs", seconds=1)
     assert "did not answer within the timeout" in results[0]
+
+
+@pytest.mark.parametrize("shared_memory", ["1", "0"])
+def test_an_error_in_the_middle_of_an_update_is_said_by_the_others(ranks: RankPool, shared_memory: str):
+    began = time.monotonic()
+    first, second = ranks.results(2, raise_in_the_middle, shared_memory, seconds=50)
+    assert time.monotonic() - began < 30
+    assert second == "MemoryError: no room for the candidate"
+    assert "RankError: rank 0 of 2 lost another one" in first
+    assert "rank 1 raised MemoryError: no room for the candidate" in first

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from rollouts import update
 from tianshou.env import VectorEnvNormObs
 
 from trpo_ts.checkpoints import ResumableTrainer
+from trpo_ts.distributed.torchrun import SHARED_MEMORY_VARIABLE
 from trpo_ts.training import make_job
 
 SETTINGS: dict[str, Any] = {
@@ -43,6 +44,29 @@ def train_job(folder: str, steps: int, **settings: Any) -> dict[str, Any]:
         "best": info.best_score,
         "draw": float(torch.rand(())),
     }
+
+
+def raise_in_the_middle(shared_memory: str) -> str:
+    """Make an update in which rank 1 raises between two reductions; return what each raised."""
+    os.environ[SHARED_MEMORY_VARIABLE] = shared_memory
+    algorithm = make_case("gaussian", torch.float64)
+    source = Source(algorithm, envs_of_rank())
+    update(algorithm, source.rollout())
+    before = [p.detach().clone() for p in algorithm.parameters()]
+    if dist.get_rank() == 1:
+        algorithm._policy_step = _out_of_memory
+    try:
+        update(algorithm, source.rollout())
+    except Exception as error:
+        assert all(torch.equal(a, b) for a, b in zip(before, algorithm.parameters(), strict=True))
+        return f"{type(error).__name__}: {error}"
+    finally:
+        del os.environ[SHARED_MEMORY_VARIABLE]
+    return "nothing"
+
+
+def _out_of_memory(*_: Any) -> None:
+    raise MemoryError("no room for the candidate")
 
 
 def lose_a_rank(how: str) -> str:

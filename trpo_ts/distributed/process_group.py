@@ -2,8 +2,7 @@
 
 On one machine, messages of a gloo group go through :mod:`trpo_ts.distributed.shared_memory`, and each rank adds them up
 in the order of the ranks. Otherwise sums are one ``all_reduce`` each, whose reduced chunks are computed at one rank and
-sent to all. The results are bitwise equal either way, which :class:`~trpo_ts.distributed.same_update.SameUpdate` watches
-over.
+sent to all. The results are bitwise equal either way; :class:`~trpo_ts.distributed.same_update.SameUpdate` watches it.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ from torch import Tensor
 
 from trpo_ts.distributed.rank_errors import RankError
 from trpo_ts.distributed.shared_memory import SharedMemory
+from trpo_ts.distributed.torchrun import SHARED_MEMORY_VARIABLE
 
-__all__ = ["SHARED_MEMORY_VARIABLE", "ProcessGroupRanks", "ranks_of_group"]
-
-SHARED_MEMORY_VARIABLE = "TRPO_TS_SHARED_MEMORY"
-"""0 sends all messages through the process group, also on one machine."""
+__all__ = ["ProcessGroupRanks", "ranks_of_group"]
 
 _WIDTH = 128
 """The numbers in a gathered message: whether the rank refuses, how many follow, and the first of them."""
@@ -125,7 +122,7 @@ class ProcessGroupRanks:
         """What the ranks of one machine share, from their first message on."""
         if self._backend != "gloo" or not all(_all_objects(os.environ.get(SHARED_MEMORY_VARIABLE, "1") != "0")):
             return None
-        timeout = dist.group.WORLD._get_backend(torch.device("cpu")).options._timeout  # type: ignore[union-attr]
+        timeout = dist.group.WORLD._get_backend(torch.device("cpu")).options._timeout
         return SharedMemory.of_ranks(self.rank, self.size, _all_objects, timeout.total_seconds())
 
     def _taken(self, tensor: Tensor) -> Tensor:
@@ -168,7 +165,7 @@ def _all_objects(value: Any) -> list[Any]:
     return values
 
 
-def _store() -> dist.Store:
+def _store() -> Any:
     return dist.distributed_c10d._get_default_store()
 
 

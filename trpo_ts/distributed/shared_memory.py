@@ -56,9 +56,7 @@ class SharedMemory:
         """Meet the others no more; also called when the group of the ranks is gone."""
 
     @classmethod
-    def of_ranks(
-        cls, rank: int, size: int, gather: Callable[[Any], list[Any]], timeout: float
-    ) -> SharedMemory | None:
+    def of_ranks(cls, rank: int, size: int, gather: Callable[[Any], list[Any]], timeout: float) -> SharedMemory | None:
         """Return the memory of all ranks; None where they are not on one machine of this kind, or do not want it.
 
         :param gather: returns what each rank has; all call it twice.

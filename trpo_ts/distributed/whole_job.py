@@ -19,9 +19,7 @@ _State = tuple[Any, Any, int]
 """Mean, variance and count."""
 
 
-def stats_of_all(
-    stats: CollectStats, ranks: Ranks, observations: ObservationStatistics | None = None
-) -> CollectStats:
+def stats_of_all(stats: CollectStats, ranks: Ranks, observations: ObservationStatistics | None = None) -> CollectStats:
     """Return the statistics of what all ranks have collected: one reduction; the time is that of the slowest.
 
     :param stats: those of this rank.

@@ -112,7 +112,8 @@ class KFAC:
         if len(rows):
             pairs = [layer.of_rows(rows) for layer in gradients.pairs]
             factors = factors_of_pairs(pairs, gradients.views, len(rows), coupled=self.coupled)
-        return self._preconditioner(pooled(factors, row_function, shard, gradients.pairs[0].inputs), row_function, damping)
+        of_all = pooled(factors, row_function, shard, gradients.pairs[0].inputs)
+        return self._preconditioner(of_all, row_function, damping)
 
     def _preconditioner(
         self, factors: KroneckerFactors | None, row_function: RowFunction, damping: float
