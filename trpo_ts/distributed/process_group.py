@@ -122,7 +122,8 @@ class ProcessGroupRanks:
         """What the ranks of one machine share, from their first message on."""
         if self._backend != "gloo" or not all(_all_objects(os.environ.get(SHARED_MEMORY_VARIABLE, "1") != "0")):
             return None
-        timeout = dist.group.WORLD._get_backend(torch.device("cpu")).options._timeout
+        group: Any = dist.group.WORLD
+        timeout = group._get_backend(torch.device("cpu")).options._timeout
         return SharedMemory.of_ranks(self.rank, self.size, _all_objects, timeout.total_seconds())
 
     def _taken(self, tensor: Tensor) -> Tensor:
