@@ -54,7 +54,8 @@ def train_some(task: str, num_envs: int, segment: int, seed: int, updates: int) 
     ranks = current_ranks()
     key = (ranks.size, task, num_envs, segment, seed)
     if key not in _JOBS:
-        _JOBS[key] = make_job(task, seed=seed, env_backend="gymnasium", num_envs=num_envs, segment=segment, test_every=0)
+        shape = {"num_envs": num_envs, "segment": segment}
+        _JOBS[key] = make_job(task, seed=seed, env_backend="gymnasium", test_every=0, **shape)
     job = _JOBS[key]
     collecting, straggling, meeting = Stopwatch(), Stopwatch(), Stopwatch()
     params = replace(job.params, max_epochs=1, epoch_num_steps=updates * num_envs * segment, verbose=False)
@@ -106,9 +107,9 @@ def train_apart(*arguments: Any) -> dict[str, Any]:
     """Do what :func:`train_some` does in each process by itself, all at the same time."""
     dist.barrier()
     dist.destroy_process_group()
-    store = tempfile.NamedTemporaryFile()
-    dist.init_process_group("gloo", init_method=f"file://{store.name}", rank=0, world_size=1)
-    return train_some(*arguments)
+    with tempfile.NamedTemporaryFile() as store:
+        dist.init_process_group("gloo", init_method=f"file://{store.name}", rank=0, world_size=1)
+        return train_some(*arguments)
 
 
 def reduce_some(size: int, repeats: int, shared_memory: bool) -> dict[str, float]:

@@ -53,34 +53,39 @@ class Side:
         }
 
 
-SIDES = (
-    Side("one", 16, 64),
-    Side("together", 16, 64),
-    Side("together", 32, 64),
-    Side("apart", 16, 64),
-    Side("one", 16, 128),
-    Side("together", 32, 128),
-    Side("apart", 16, 128),
-    Side("one", 16, 256),
-    Side("together", 16, 256),
-    Side("one", 8, 64),
-    Side("apart", 8, 64),
-)
+PAIRS = {
+    "HalfCheetah-v4": (
+        ("whole", 16, 64),
+        ("whole", 16, 256),
+        ("each", 16, 64),
+        ("each", 16, 128),
+    ),
+    "PointMass1D-v0": (
+        ("whole", 16, 256),
+        ("whole", 64, 128),
+        ("each", 16, 128),
+        ("each", 64, 128),
+    ),
+}
+"""Environments x segment of the whole batch, or of each rank's, for which two ranks are compared with one process."""
 
-PAIRS = (
-    ("the same batch, 16 x 64", "one 16x64", "together 16x64", "apart 8x64"),
-    ("the same batch, 16 x 256", "one 16x256", "together 16x256", None),
-    ("16 x 64 on each", "one 16x64", "together 32x64", "apart 16x64"),
-    ("16 x 128 on each", "one 16x128", "together 32x128", "apart 16x128"),
-)
-"""What is compared: one process, two ranks, and two processes that do not meet."""
+
+def sides_of_pair(kind: str, num_envs: int, segment: int) -> tuple[Side, Side, Side]:
+    """Return one process, two ranks, and two processes that do not meet and have as much to do as a rank."""
+    each, whole = (num_envs // 2, num_envs) if kind == "whole" else (num_envs, 2 * num_envs)
+    return Side("one", num_envs, segment), Side("together", whole, segment), Side("apart", each, segment)
+
+
+def sides_of(task: str) -> list[Side]:
+    """Return the sides of all comparisons of a task, each once."""
+    return list(dict.fromkeys(side for pair in PAIRS[task] for side in sides_of_pair(*pair)))
 
 
 def turns_of(pool: RankPool, task: str, seeds: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
     """Yield the turns of all sides: each has its turn in each round."""
     for seed in seeds:
         for number in range(-1, rounds):
-            for side in SIDES:
+            for side in sides_of(task):
                 found = side.turn(pool, task, seed, UPDATES if number >= 0 else WARM_UP)
                 if number >= 0:
                     yield {"task": task, "side": side.name, **asdict(side), "seed": seed, "round": number, **found}

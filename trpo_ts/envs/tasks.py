@@ -75,8 +75,7 @@ def backend_of(task: str, env_backend: EnvBackend = "auto") -> Backend:
 
     :param task: the id.
     :param env_backend: who shall; ``"auto"`` takes EnvPool for the tasks that only EnvPool has.
-    :raises ValueError: for an unknown task, for EnvPool where it is missing or does not have the task, and for Ray where
-        it is missing.
+    :raises ValueError: for an unknown task, where EnvPool or Ray is missing, and where EnvPool does not have the task.
     """
     check_choice("env_backend", env_backend, get_args(EnvBackend))
     if env_backend == "envpool":

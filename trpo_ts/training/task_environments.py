@@ -35,12 +35,9 @@ def environments_of_task(task: TaskDescription, seeds: Sequence[int], *, threads
     if task.env_backend == "envpool":
         pool = make_envpool(task.task, len(seeds), seeds[0], threads=threads, max_episode_steps=task.max_episode_steps)
         return cast(BaseVectorEnv, as_vector_env(pool))
-    envs: BaseVectorEnv
     make = partial(make_task, task.task, **task.shaping())
-    if task.env_backend == "ray":
-        envs = make_ray_envs(make, len(seeds))
-    else:
-        envs = DummyVectorEnv([make] * len(seeds))
+    in_ray = task.env_backend == "ray"
+    envs: BaseVectorEnv = make_ray_envs(make, len(seeds)) if in_ray else DummyVectorEnv([make] * len(seeds))
     envs.seed(list(seeds))
     return envs
 
