@@ -2,7 +2,7 @@ r"""A model of what an update of many ranks takes, fitted to the measurements of
 
 .. math:: t(n) = t_c + t_u + t_w(n) + \sum_i \left( h(n)\, \ell + \frac{b_i}{B} f(n) \right)
 
-with :math:`t_c, t_u` of one rank's share, :math:`t_w` of the slowest of :math:`n` collects beyond the median, and for
+with :math:`t_c, t_u` of one rank's share, :math:`t_w` of the slowest of :math:`n` collects beyond the mean, and for
 each message :math:`i` of :math:`b_i` bytes the hops :math:`h` and passes :math:`f` of its algorithm.
 """
 
@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
-
-import numpy as np
 
 RANKS = (1, 2, 8, 64, 256, 1024)
 RING, TREE = "ring, as gloo", "tree, as MPI and NCCL"
-DRAWS = 4000
 
 
 @dataclass(frozen=True)
@@ -39,14 +37,16 @@ class Network:
 class Costs:
     """What was measured of a rank's share.
 
-    :param collects: seconds of single collects.
+    :param collect: seconds of a collect.
+    :param deviation: the standard deviation of that.
     :param update: seconds of an update, without waiting for others.
     :param messages: bytes of each message between ranks in a step.
     :param local_latency: seconds of a message in shared memory.
     :param local_bandwidth: bytes per second there.
     """
 
-    collects: np.ndarray
+    collect: float
+    deviation: float
     update: float
     messages: tuple[int, ...]
     local_latency: float
@@ -58,10 +58,11 @@ def fitted(data: dict[str, Any], task: str, alone: str, together: str) -> Costs:
     turns = [turn for turn in data["turns"] if turn["task"] == task]
     one = [turn for turn in turns if turn["side"] == alone]
     two = [turn for turn in turns if turn["side"] == together]
-    collects = np.concatenate([of_rank for turn in one for of_rank in turn["collects"]])
+    collects = [of_rank for turn in one for of_rank in turn["collects"]]
     latency, bandwidth = line(data["reductions"]["shared memory"])
     update = statistics.median(turn["update"] for turn in one)
-    return Costs(collects, update, tuple(two[-1]["messages"]), latency, bandwidth)
+    collect = statistics.median(seconds for turn in collects for seconds in turn)
+    return Costs(collect, deviation_of(collects), update, tuple(two[-1]["messages"]), latency, bandwidth)
 
 
 def line(reductions: dict[str, dict[str, float]]) -> tuple[float, float]:
@@ -71,14 +72,18 @@ def line(reductions: dict[str, dict[str, float]]) -> tuple[float, float]:
     return small, 4.0 * (sizes[-1] - sizes[0]) / (large - small)
 
 
-def straggling(collects: np.ndarray, ranks: int, quiet: float = 0.9) -> float:
-    """Return by how many seconds the slowest of so many collects is expected to exceed the median.
+def straggling(deviation: float, ranks: int) -> float:
+    """Return by how many seconds the slowest of so many collects is expected to exceed the mean (Blom 1958).
 
-    :param quiet: the share of the collects, the fastest, from which is drawn: the rest waited for other programs.
+    :param deviation: the standard deviation of a collect, taken for normal.
     """
-    kept = np.sort(collects)[: max(2, int(quiet * len(collects)))]
-    draws = np.random.default_rng(0).choice(kept, (DRAWS // max(1, ranks // 64), ranks))
-    return float(draws.max(axis=1).mean() - np.median(kept))
+    return deviation * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25)) if ranks > 1 else 0.0
+
+
+def deviation_of(collects: Iterable[Sequence[float]]) -> float:
+    """Return the standard deviation of collects within a turn, from the median of their distances to its median."""
+    apart = [abs(seconds - statistics.median(turn)) for turn in collects for seconds in turn]
+    return 1.4826 * statistics.median(apart)
 
 
 def reduction(size: int, ranks: int, costs: Costs, network: Network, algorithm: str) -> float:
@@ -118,8 +123,7 @@ def step(
     """
     sizes = costs.messages if messages is None else messages
     exchanged = sum(reduction(size, ranks, costs, network, algorithm) for size in sizes) if ranks > 1 else 0.0
-    waits = straggling(costs.collects, ranks) if ranks > 1 else 0.0
-    return Step(float(np.median(costs.collects)), waits, costs.update, exchanged)
+    return Step(costs.collect, straggling(costs.deviation, ranks), costs.update, exchanged)
 
 
 def efficiency(costs: Costs, ranks: int, network: Network, **options: Any) -> float:

@@ -83,7 +83,7 @@ def _throughput(data: dict[str, Any]) -> str:
         "Two ranks",
         "Two apart",
         "Collect",
-        "Straggle",
+        "Wait",
         "Update",
         "of it meeting",
     ]

@@ -14,6 +14,7 @@ from rollouts import update
 from tianshou.env import VectorEnvNormObs
 
 from trpo_ts.checkpoints import ResumableTrainer
+from trpo_ts.distributed import current_ranks
 from trpo_ts.distributed.torchrun import SHARED_MEMORY_VARIABLE
 from trpo_ts.training import make_job
 
@@ -85,3 +86,30 @@ def lose_a_rank(how: str) -> str:
         assert all(torch.equal(a, b) for a, b in zip(before, algorithm.parameters(), strict=True))
         return f"{type(error).__name__}: {error}"
     return "nothing"
+
+
+def exchange_long_messages(shared_memory: str) -> dict[str, Any]:
+    """Sum more numbers than a slot holds, and gather more than one message does; return what arrived."""
+    os.environ[SHARED_MEMORY_VARIABLE] = shared_memory
+    ranks = current_ranks()
+    try:
+        (summed,) = ranks.sum(torch.full((700_000,), ranks.rank + 1.0, dtype=torch.float64))
+        gathered = ranks.gather(list(range((200, 1, 130)[ranks.rank])))
+    finally:
+        del os.environ[SHARED_MEMORY_VARIABLE]
+    return {
+        "sums": [float(summed.min()), float(summed.max())],
+        "lengths": list(map(len, gathered)),
+        "numbers": [numbers[-1] for numbers in gathered],
+        "first": float(ranks.first(torch.tensor(float(ranks.rank)))),
+    }
+
+
+def sum_other_lengths() -> str:
+    """Sum tensors that are longer on rank 1; return what was raised."""
+    ranks = current_ranks()
+    try:
+        ranks.sum(torch.ones(10 + ranks.rank))
+    except RuntimeError as error:
+        return str(error)
+    return ""

@@ -123,7 +123,8 @@ class ProcessGroupRanks:
         if self._backend != "gloo" or not all(_all_objects(os.environ.get(SHARED_MEMORY_VARIABLE, "1") != "0")):
             return None
         group: Any = dist.group.WORLD
-        timeout = group._get_backend(torch.device("cpu")).options._timeout
+        options = getattr(group._get_backend(torch.device("cpu")), "options", None)
+        timeout = getattr(options, "_timeout", dist.distributed_c10d.default_pg_timeout)
         return SharedMemory.of_ranks(self.rank, self.size, _all_objects, timeout.total_seconds())
 
     def _taken(self, tensor: Tensor) -> Tensor:

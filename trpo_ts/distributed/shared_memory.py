@@ -52,7 +52,7 @@ class SharedMemory:
         self._memory = mmap.mmap(descriptor, _bytes(size))
         self._turns, self._has_left, *self._lengths = np.frombuffer(self._memory, np.int64, 4 * size).reshape(4, size)
         self._turn = 0
-        self.leave = weakref.finalize(self, _leave, self._has_left, rank, descriptor)
+        self.leave = weakref.finalize(self, _leave, self._has_left, rank, descriptor, os.getpid())
         """Meet the others no more; also called when the group of the ranks is gone."""
 
     @classmethod
@@ -147,6 +147,8 @@ def _opened(process: int, descriptor: int | None, name: bytes) -> int | None:
     return None
 
 
-def _leave(has_left: np.ndarray, rank: int, descriptor: int) -> None:
+def _leave(has_left: np.ndarray, rank: int, descriptor: int, process: int) -> None:
+    if os.getpid() != process:  # a forked one, such as an environment's, ends for itself
+        return
     has_left[rank] = 1
     os.close(descriptor)

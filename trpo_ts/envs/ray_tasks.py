@@ -35,8 +35,7 @@ def make_ray_envs(make: Callable[[], gym.Env[Any, Any]], count: int) -> RayVecto
     import ray
 
     if not ray.is_initialized():
-        started = {} if "RAY_ADDRESS" in os.environ else {"include_dashboard": False}
-        ray.init(log_to_driver=False, **started)
+        ray.init(log_to_driver=False, include_dashboard=None if "RAY_ADDRESS" in os.environ else False)
     return RayVectorEnv([partial(_MadeThere, make)] * count)
 
 
