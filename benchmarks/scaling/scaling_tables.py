@@ -109,7 +109,7 @@ def _returns(data: dict[str, Any]) -> str:
     for task in PAIRS:
         runs = [run for run in data.get("runs", []) if run["task"] == task]
         if runs:
-            cells = [_mean_and_range([r["final_return_mean"] for r in runs if r["ranks"] == n]) for n in (1, 2)]
+            cells = [_mean_and_range([r["return"] for r in runs if r["ranks"] == n]) for n in (1, 2)]
             seeds = len({run["seed"] for run in runs})
             rows.append([task, f"{runs[0]['env_steps']:,}", str(seeds), *cells])
     return common.markdown_table(["Task", "Steps", "Seeds", "One process", "Two ranks"], rows)
