@@ -10,15 +10,16 @@ from plotly.subplots import make_subplots
 from scaling.cost_model import RANKS, RING, TREE, Costs, Network, efficiency, fewest, fitted, step
 from scaling.scaling_tables import SHARES, ratios
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-PARTS = {"collect": "#0072b2", "straggle": "#e69f00", "update": "#009e73", "messages": "#d55e00"}
+COLOURS = {"HalfCheetah, 16 x 64": "#0072b2", "point mass, 16 x 128": "#d55e00"}
+PARTS = {"collect": "#0072b2", "wait": "#e69f00", "update": "#009e73", "messages": "#d55e00"}
 
 
 def cost_figure(data: dict[str, Any]) -> go.Figure:
     """Return the figure."""
-    titles = ("Throughput of each rank, of what one process has", "Seconds of a step, 16 x 64 on each rank, ring")
+    titles = ("Throughput per rank, of one process", "Seconds of a step, HalfCheetah, ring")
     figure = make_subplots(rows=1, cols=2, subplot_titles=titles, horizontal_spacing=0.1)
-    for colour, (label, pair) in zip(COLOURS, SHARES.items(), strict=False):
+    for label, colour in COLOURS.items():
+        pair = SHARES[label]
         costs = fitted(data, *pair.names)
         _add_lines(figure, costs, label, colour)
         measured = ratios(data, pair.task, *pair.pair).together / 2
@@ -32,7 +33,7 @@ def cost_figure(data: dict[str, Any]) -> go.Figure:
     )
     figure.update_yaxes(range=[0, 1.05], row=1, col=1)
     return figure.update_layout(
-        template="plotly_white", barmode="stack", height=520, legend={"orientation": "h", "y": -0.18}, font_size=13
+        template="plotly_white", barmode="stack", height=480, margin={"t": 50, "b": 40, "l": 50, "r": 20}, font_size=13
     )
 
 

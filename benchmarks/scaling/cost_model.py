@@ -1,17 +1,16 @@
 r"""A model of what an update of many ranks takes, fitted to the measurements of two.
 
-.. math:: t(n) = t_c + t_u + t_w(n) + \sum_i \left( h(n)\, \ell + \frac{b_i}{B} f(n) \right)
+.. math:: t(n) = t_c + t_u + z(n) (\sigma_c + r \sigma_r) + \sum_{i=1}^r \left( h(n)\, \ell + \frac{b_i}{B} f(n) \right)
 
-with :math:`t_c, t_u` of one rank's share, :math:`t_w` of the slowest of :math:`n` collects beyond the mean, and for
-each message :math:`i` of :math:`b_i` bytes the hops :math:`h` and passes :math:`f` of its algorithm.
+docs/distributed.md says what the symbols mean, what was measured and what is assumed.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -39,6 +38,7 @@ class Costs:
 
     :param collect: seconds of a collect.
     :param deviation: the standard deviation of that.
+    :param jitter: the standard deviation of what a rank computes between two messages of an update.
     :param update: seconds of an update, without waiting for others.
     :param messages: bytes of each message between ranks in a step.
     :param local_latency: seconds of a message in shared memory.
@@ -47,6 +47,7 @@ class Costs:
 
     collect: float
     deviation: float
+    jitter: float
     update: float
     messages: tuple[int, ...]
     local_latency: float
@@ -58,11 +59,12 @@ def fitted(data: dict[str, Any], task: str, alone: str, together: str) -> Costs:
     turns = [turn for turn in data["turns"] if turn["task"] == task]
     one = [turn for turn in turns if turn["side"] == alone]
     two = [turn for turn in turns if turn["side"] == together]
-    collects = [of_rank for turn in one for of_rank in turn["collects"]]
-    latency, bandwidth = line(data["reductions"]["shared memory"])
-    update = statistics.median(turn["update"] for turn in one)
-    collect = statistics.median(seconds for turn in collects for seconds in turn)
-    return Costs(collect, deviation_of(collects), update, tuple(two[-1]["messages"]), latency, bandwidth)
+    collect, update = (statistics.median(turn[part] for turn in one) for part in ("collect", "update"))
+    wait, meeting = (statistics.median(turn[part] for turn in two) for part in ("straggle", "meet"))
+    messages = tuple(two[-1]["messages"])
+    costs = Costs(collect, wait / slowest(2), 0.0, update, messages, *line(data["reductions"]["shared memory"]))
+    exchanged = sum(reduction(size, 2, costs, Network(), RING) for size in messages)
+    return replace(costs, jitter=max(0.0, meeting - exchanged) / len(messages) / slowest(2))
 
 
 def line(reductions: dict[str, dict[str, float]]) -> tuple[float, float]:
@@ -72,18 +74,9 @@ def line(reductions: dict[str, dict[str, float]]) -> tuple[float, float]:
     return small, 4.0 * (sizes[-1] - sizes[0]) / (large - small)
 
 
-def straggling(deviation: float, ranks: int) -> float:
-    """Return by how many seconds the slowest of so many collects is expected to exceed the mean (Blom 1958).
-
-    :param deviation: the standard deviation of a collect, taken for normal.
-    """
-    return deviation * NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25)) if ranks > 1 else 0.0
-
-
-def deviation_of(collects: Iterable[Sequence[float]]) -> float:
-    """Return the standard deviation of collects within a turn, from the median of their distances to its median."""
-    apart = [abs(seconds - statistics.median(turn)) for turn in collects for seconds in turn]
-    return 1.4826 * statistics.median(apart)
+def slowest(ranks: int) -> float:
+    """Return by how many standard deviations the slowest of so many exceeds the mean, taken for normal (Blom 1958)."""
+    return NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25)) if ranks > 1 else 0.0
 
 
 def reduction(size: int, ranks: int, costs: Costs, network: Network, algorithm: str) -> float:
@@ -101,17 +94,17 @@ def reduction(size: int, ranks: int, costs: Costs, network: Network, algorithm: 
 
 @dataclass(frozen=True)
 class Step:
-    """The seconds of a step: collecting, what the slowest takes longer, the update, the messages."""
+    """The seconds of a step: collecting, waiting for the slowest, the update, the messages."""
 
     collect: float
-    straggle: float
+    wait: float
     update: float
     messages: float
 
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.collect + self.straggle + self.update + self.messages
+        return self.collect + self.wait + self.update + self.messages
 
 
 def step(
@@ -123,7 +116,8 @@ def step(
     """
     sizes = costs.messages if messages is None else messages
     exchanged = sum(reduction(size, ranks, costs, network, algorithm) for size in sizes) if ranks > 1 else 0.0
-    return Step(costs.collect, straggling(costs.deviation, ranks), costs.update, exchanged)
+    waits = slowest(ranks) * (costs.deviation + len(sizes) * costs.jitter)
+    return Step(costs.collect, waits, costs.update, exchanged)
 
 
 def efficiency(costs: Costs, ranks: int, network: Network, **options: Any) -> float:

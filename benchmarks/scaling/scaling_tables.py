@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class Share:
 SHARES = {
     "HalfCheetah, 16 x 64": Share("HalfCheetah-v4", ("each", 16, 64)),
     "HalfCheetah, 16 x 128": Share("HalfCheetah-v4", ("each", 16, 128)),
-    "point mass, 64 x 128": Share("PointMass1D-v0", ("each", 64, 128)),
+    "point mass, 16 x 128": Share("PointMass1D-v0", ("each", 16, 128)),
 }
 
 
@@ -38,6 +39,7 @@ SHARES = {
 class Ratios:
     """Throughput relative to one process: of two ranks and of two processes that do not meet; and of what it consists.
 
+    :param apart: not a number where they were not measured.
     :param parts: milliseconds of an update of two ranks.
     """
 
@@ -54,15 +56,22 @@ def ratios(data: dict[str, Any], task: str, kind: str, num_envs: int, segment: i
     rounds = sorted((seed, number) for side, seed, number in found if side == one)
 
     def quotient(side: str) -> float:
-        return statistics.median(
-            found[side, *turn]["steps_per_second"] / found[one, *turn]["steps_per_second"] for turn in rounds
-        )
+        quotients = [
+            found[side, *turn]["steps_per_second"] / found[one, *turn]["steps_per_second"]
+            for turn in rounds
+            if (side, *turn) in found
+        ]
+        return statistics.median(quotients) if quotients else math.nan
 
     def median(side: str, part: str) -> float:
         return statistics.median(found[side, *turn][part] for turn in rounds)
 
     parts = {part: 1e3 * median(together, part) for part in ("collect", "straggle", "update", "meet")}
     return Ratios(median(one, "steps_per_second"), quotient(together), quotient(apart), parts)
+
+
+def _tasks(data: dict[str, Any]) -> list[str]:
+    return list(dict.fromkeys(turn["task"] for turn in data["turns"]))
 
 
 def tables(data: dict[str, Any]) -> dict[str, str]:
@@ -88,8 +97,8 @@ def _throughput(data: dict[str, Any]) -> str:
         "of it meeting",
     ]
     rows = []
-    for task, pairs in PAIRS.items():
-        for kind, num_envs, segment in pairs:
+    for task in _tasks(data):
+        for kind, num_envs, segment in PAIRS:
             found = ratios(data, task, kind, num_envs, segment)
             rows.append(
                 [
@@ -97,7 +106,7 @@ def _throughput(data: dict[str, Any]) -> str:
                     f"{num_envs} x {segment} {'in all' if kind == 'whole' else 'on each'}",
                     f"{found.alone:,.0f} steps/s",
                     f"**{found.together:.2f}**",
-                    f"{found.apart:.2f}",
+                    "-" if math.isnan(found.apart) else f"{found.apart:.2f}",
                     *(f"{found.parts[part]:.1f} ms" for part in ("collect", "straggle", "update", "meet")),
                 ]
             )
@@ -106,7 +115,7 @@ def _throughput(data: dict[str, Any]) -> str:
 
 def _returns(data: dict[str, Any]) -> str:
     rows = []
-    for task in PAIRS:
+    for task in _tasks(data):
         runs = [run for run in data.get("runs", []) if run["task"] == task]
         if runs:
             cells = [_mean_and_range([r["return"] for r in runs if r["ranks"] == n]) for n in (1, 2)]
@@ -143,6 +152,6 @@ def _more_ranks(data: dict[str, Any]) -> str:
         for plan, options in plans.items():
             cells = [f"{efficiency(costs, ranks, network, **options(costs)):.0%}" for ranks in RANKS[1:]]
             rows.append([label, plan, *cells])
-        waits = [step(costs, ranks, network).straggle for ranks in RANKS[1:]]
+        waits = [step(costs, ranks, network).wait for ranks in RANKS[1:]]
         rows.append([label, "waiting for the slowest", *(f"{1e3 * seconds:.0f} ms" for seconds in waits)])
     return common.markdown_table(["On each rank", "Plan", *(f"{ranks:,}" for ranks in RANKS[1:])], rows)

@@ -53,20 +53,7 @@ class Side:
         }
 
 
-PAIRS = {
-    "HalfCheetah-v4": (
-        ("whole", 16, 64),
-        ("whole", 16, 256),
-        ("each", 16, 64),
-        ("each", 16, 128),
-    ),
-    "PointMass1D-v0": (
-        ("whole", 16, 256),
-        ("whole", 64, 128),
-        ("each", 16, 128),
-        ("each", 64, 128),
-    ),
-}
+PAIRS = (("whole", 16, 64), ("whole", 16, 256), ("each", 16, 64), ("each", 16, 128))
 """Environments x segment of the whole batch, or of each rank's, for which two ranks are compared with one process."""
 
 
@@ -76,16 +63,15 @@ def sides_of_pair(kind: str, num_envs: int, segment: int) -> tuple[Side, Side, S
     return Side("one", num_envs, segment), Side("together", whole, segment), Side("apart", each, segment)
 
 
-def sides_of(task: str) -> list[Side]:
-    """Return the sides of all comparisons of a task, each once."""
-    return list(dict.fromkeys(side for pair in PAIRS[task] for side in sides_of_pair(*pair)))
+SIDES = tuple(dict.fromkeys(side for pair in PAIRS for side in sides_of_pair(*pair)))
+"""The sides of all comparisons, each once."""
 
 
 def turns_of(pool: RankPool, task: str, seeds: Sequence[int], rounds: int) -> Iterator[dict[str, Any]]:
     """Yield the turns of all sides: each has its turn in each round."""
     for seed in seeds:
         for number in range(-1, rounds):
-            for side in sides_of(task):
+            for side in SIDES:
                 found = side.turn(pool, task, seed, UPDATES if number >= 0 else WARM_UP)
                 if number >= 0:
                     yield {"task": task, "side": side.name, **asdict(side), "seed": seed, "round": number, **found}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import common
 import pytest
 from repository import between_markers
-from scaling.cost_figure import cost_figure
-from scaling.cost_model import RANKS, RING, TREE, Costs, Network, efficiency, fewest, halved, reduction, straggling
+from scaling.cost_figure import COLOURS, cost_figure
+from scaling.cost_model import RANKS, RING, TREE, Costs, Network, efficiency, fewest, halved, reduction, step
 from scaling.scaling_tables import SHARES, ratios, tables
 
-COSTS = Costs(0.06, 0.002, 0.02, (1024, 20_000, 80_000, 20_000), 40e-6, 4e9)
+COSTS = Costs(0.06, 0.002, 0.0001, 0.02, (1024, 20_000, 80_000, 20_000), 40e-6, 4e9)
 
 
 def test_the_tables_are_those_of_the_data():
@@ -26,7 +26,7 @@ def test_a_ring_takes_two_hops_for_each_other_machine_and_a_tree_two_for_each_do
 
 
 def test_more_ranks_wait_longer_and_are_less_efficient():
-    waits = [straggling(0.002, ranks) for ranks in RANKS]
+    waits = [step(COSTS, ranks, Network()).wait for ranks in RANKS]
     assert waits[0] == 0.0
     assert waits == sorted(waits)
     for algorithm in (RING, TREE):
@@ -43,4 +43,5 @@ def test_fused_and_halved_messages():
 def test_the_figure_shows_measured_points_beside_the_model():
     data = common.load("data_parallel")
     drawn = [trace for trace in cost_figure(data).data if trace.mode == "markers"]
-    assert [trace.y[0] for trace in drawn] == [ratios(data, s.task, *s.pair).together / 2 for s in SHARES.values()]
+    shares = [SHARES[label] for label in COLOURS]
+    assert [trace.y[0] for trace in drawn] == [ratios(data, s.task, *s.pair).together / 2 for s in shares]
