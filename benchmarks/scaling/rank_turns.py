@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 import trpo_ts.whole_rollouts as trainer
 from trpo_ts.distributed import current_ranks
-from trpo_ts.distributed.torchrun import SHARED_MEMORY_VARIABLE
+from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.training import Job, make_job
 
 _JOBS: dict[tuple[Any, ...], Job] = {}

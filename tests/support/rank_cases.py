@@ -19,7 +19,7 @@ from torch import nn
 from trpo_ts import KFAC, TRPO
 from trpo_ts.cli.compiled_functions import keep_compiled
 from trpo_ts.critics import GaussNewtonFit, LBFGSFit, MinibatchFit, make_critic
-from trpo_ts.distributed.torchrun import SHARED_MEMORY_VARIABLE
+from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.policies import make_policy
 
 keep_compiled()  # each process would take seconds for it

@@ -15,7 +15,7 @@ from tianshou.env import VectorEnvNormObs
 
 from trpo_ts.checkpoints import ResumableTrainer
 from trpo_ts.distributed import current_ranks
-from trpo_ts.distributed.torchrun import SHARED_MEMORY_VARIABLE
+from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.training import make_job
 
 SETTINGS: dict[str, Any] = {

@@ -19,8 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trpo_ts.distributed.rank_errors import RankError
-from trpo_ts.distributed.shared_memory import SharedMemory
-from trpo_ts.distributed.torchrun import SHARED_MEMORY_VARIABLE
+from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE, SharedMemory
 
 __all__ = ["ProcessGroupRanks", "ranks_of_group"]
 

@@ -20,7 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["SharedMemory"]
+__all__ = ["SHARED_MEMORY_VARIABLE", "SharedMemory"]
+
+SHARED_MEMORY_VARIABLE = "TRPO_TS_SHARED_MEMORY"
+"""With 0, ranks of one machine meet through sockets too."""
 
 _SLOT = 1 << 22
 """Bytes of a slot; longer messages are sent in parts. Memory is taken up only as far as it is written to."""

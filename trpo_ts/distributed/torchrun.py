@@ -10,13 +10,10 @@ from datetime import timedelta
 from trpo_ts.autodiff.ranks import Ranks
 from trpo_ts.distributed.ranks_of_process import current_ranks
 
-__all__ = ["SHARED_MEMORY_VARIABLE", "TIMEOUT_VARIABLE", "ranks_of_torchrun", "size_of_torchrun"]
+__all__ = ["TIMEOUT_VARIABLE", "ranks_of_torchrun", "size_of_torchrun"]
 
 TIMEOUT_VARIABLE = "TRPO_TS_RANK_TIMEOUT"
 """Seconds after which a rank that does not answer ends the job; 300 where it is not set."""
-
-SHARED_MEMORY_VARIABLE = "TRPO_TS_SHARED_MEMORY"
-"""With 0, ranks of one machine meet through sockets too."""
 
 
 def size_of_torchrun() -> int:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
 import gymnasium as gym
-from tianshou.env import RayVectorEnv
 
-__all__ = ["check_ray", "make_ray_envs"]
+__all__ = ["MadeThere", "check_ray", "start_ray"]
 
 
 def check_ray() -> None:
@@ -23,24 +21,22 @@ def check_ray() -> None:
         raise ValueError('env_backend="ray" needs Ray; type: pip install "trpo-ts[ray]"')
 
 
-def make_ray_envs(make: Callable[[], gym.Env[Any, Any]], count: int) -> RayVectorEnv:
-    """Return so many environments, each in a process of Ray.
+def start_ray() -> None:
+    """Join Ray's cluster at the address in the variable ``RAY_ADDRESS``; without it start Ray on this machine.
 
-    Ray's cluster is that of the variable ``RAY_ADDRESS``; without it Ray is started on this machine. A cluster's
-    machines need the same version of this package, and what the task needs.
-
-    :param make: makes an environment; it is called in Ray's processes.
-    :param count: the number of environments.
+    A cluster's machines need the same version of this package, and what the task needs.
     """
     import ray
 
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=None if "RAY_ADDRESS" in os.environ else False)
-    return RayVectorEnv([partial(_MadeThere, make)] * count)
 
 
-class _MadeThere(gym.Env[Any, Any]):
-    """Arrives in another process as the environment: Ray makes arrays that it sends read-only, and not all can be."""
+class MadeThere(gym.Env[Any, Any]):
+    """Arrives in another process as the environment: Ray makes arrays that it sends read-only, and not all can be.
+
+    :param make: makes the environment, in the other process.
+    """
 
     def __init__(self, make: Callable[[], gym.Env[Any, Any]]) -> None:
         self._make = make

@@ -7,11 +7,11 @@ from functools import partial
 from typing import cast
 
 import numpy as np
-from tianshou.env import BaseVectorEnv, DummyVectorEnv
+from tianshou.env import BaseVectorEnv, DummyVectorEnv, RayVectorEnv
 
 from trpo_ts.collectors import as_vector_env
 from trpo_ts.envs.envpool_tasks import make_envpool
-from trpo_ts.envs.ray_tasks import make_ray_envs
+from trpo_ts.envs.ray_tasks import MadeThere, start_ray
 from trpo_ts.envs.task_description import TaskDescription
 from trpo_ts.envs.tasks import make_task
 from trpo_ts.training.job_config import JobConfig
@@ -36,8 +36,12 @@ def environments_of_task(task: TaskDescription, seeds: Sequence[int], *, threads
         pool = make_envpool(task.task, len(seeds), seeds[0], threads=threads, max_episode_steps=task.max_episode_steps)
         return cast(BaseVectorEnv, as_vector_env(pool))
     make = partial(make_task, task.task, **task.shaping())
-    in_ray = task.env_backend == "ray"
-    envs: BaseVectorEnv = make_ray_envs(make, len(seeds)) if in_ray else DummyVectorEnv([make] * len(seeds))
+    envs: BaseVectorEnv
+    if task.env_backend == "ray":
+        start_ray()
+        envs = RayVectorEnv([partial(MadeThere, make)] * len(seeds))
+    else:
+        envs = DummyVectorEnv([make] * len(seeds))
     envs.seed(list(seeds))
     return envs
 
