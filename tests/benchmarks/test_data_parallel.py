@@ -42,6 +42,6 @@ def test_fused_and_halved_messages():
 
 def test_the_figure_shows_measured_points_beside_the_model():
     data = common.load("data_parallel")
-    drawn = [trace for trace in cost_figure(data).data if trace.mode == "markers"]
+    drawn = [trace for trace in cost_figure(data).data if trace.type == "scatter" and trace.mode == "markers"]
     shares = [SHARES[label] for label in COLOURS]
     assert [trace.y[0] for trace in drawn] == [ratios(data, s.task, *s.pair).together / 2 for s in shares]
