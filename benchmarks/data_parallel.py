@@ -1,10 +1,12 @@
-"""Throughput of one and more ranks, and what a reduction costs: on a quiet machine with a core for each rank.
+"""Data-parallel trainings on the cores of this machine, and a model of what more ranks would take.
 
-    python benchmarks/data_parallel.py                       # HalfCheetah-v4 and the point mass, 1 and 2 ranks
-    python benchmarks/data_parallel.py --ranks 1 2 4 --steps 200000
+    python benchmarks/data_parallel.py                  # measure all (nothing else may run), write results, documents
+    python benchmarks/data_parallel.py --only returns   # throughput, reductions or returns alone
+    python benchmarks/data_parallel.py --table          # the documents only, from the committed results
 
-Writes results/data_parallel.json: the whole-job throughput that `summary.json` of each run reports, its returns, and
-for messages of several sizes the median seconds of an all-reduce.
+Throughput: in-process environments, without tests, one thread for each rank; the sides take turns of a few updates. A
+ratio is the median over rounds of the quotient within a round. Returns: whole runs of `trpo-ts train`, under torchrun
+with two ranks. docs/distributed.md has the tables, the model and its assumptions.
 """
 
 from __future__ import annotations
@@ -14,15 +16,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import common
 
-TASKS = ("HalfCheetah-v4", "PointMass1D-v0")
-SIZES = (1, 16, 1_000, 10_000, 100_000, 1_000_000)
-REPEATS = 200
+sys.path.append(str(common.ROOT / "tests" / "support"))
+
+from rank_pool import RankPool
+from scaling.cost_figure import cost_figure
+from scaling.scaling_tables import tables
+from scaling.turns import reductions_of, turns_of
+
+TASKS = {"HalfCheetah-v4": 200_000, "PointMass1D-v0": 200_000}
+"""And the environment steps of whole runs."""
+
+PARTS = ("throughput", "reductions", "returns")
 
 
 def torchrun(ranks: int, *words: str) -> list[str]:
@@ -31,66 +40,64 @@ def torchrun(ranks: int, *words: str) -> list[str]:
     return [*launcher, *words] if ranks > 1 else [sys.executable, *words]
 
 
-def train(task: str, ranks: int, steps: int, seed: int) -> dict[str, Any]:
-    """Return what a training reports of itself."""
+def final_return(task: str, ranks: int, steps: int, seed: int) -> dict[str, Any]:
+    """Return the mean return of the episodes that ended in the last quarter of a whole training."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = ("-m", "trpo_ts", "train", "--task", task, "--steps", str(steps), "--seed", str(seed))
         subprocess.run(torchrun(ranks, *words, "--test-every", "0", "--out", str(out)), check=True)
-        summary = json.loads((out / "summary.json").read_text())
-    return {"task": task, "ranks": ranks, "seed": seed, **summary}
+        records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    updates = [record for record in records if record["kind"] == "update"]
+    ended = [value for update in updates[-len(updates) // 4 :] for value in update["episode_returns"]]
+    last = updates[-1]["env_steps"]
+    return {"task": task, "ranks": ranks, "seed": seed, "env_steps": last, "return": statistics.mean(ended)}
 
 
-def reduce_messages() -> None:
-    """Print the median seconds of an all-reduce of each size; each rank runs this."""
-    import torch
-    import torch.distributed as dist
-
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo")
-    medians = {}
-    for size in SIZES:
-        message, seconds = torch.ones(size), []
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            dist.all_reduce(message)
-            seconds.append(time.perf_counter() - start)
-        medians[size] = statistics.median(seconds)
-    if dist.get_rank() == 0:
-        print(json.dumps(medians))
-    dist.destroy_process_group()
+def measure_throughput(document: dict[str, Any], seeds: int, rounds: int) -> None:
+    """Measure the sides, and save after each task."""
+    pool = RankPool(2, method="spawn")
+    document["turns"] = []
+    for task in TASKS:
+        document["turns"] += turns_of(pool, task, range(seeds), rounds)
+        common.save("data_parallel", document)
+    pool.close()
 
 
-def measured_messages(ranks: int) -> dict[str, float]:
-    """Return the seconds of an all-reduce by the number of its float32 entries."""
-    command = torchrun(ranks, __file__, "--reduce")
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def measure(parts: list[str], seeds: int, rounds: int) -> None:
+    """Measure, and save what is done."""
+    document: dict[str, Any] = {**common.load("data_parallel"), "environment": common.environment()}
+    if "reductions" in parts:
+        pool = RankPool(2, method="spawn")
+        document["reductions"] = reductions_of(pool)
+        pool.close()
+        common.save("data_parallel", document)
+    if "throughput" in parts:
+        measure_throughput(document, seeds, rounds)
+    if "returns" in parts:
+        document["runs"] = []
+        for seed in range(seeds):
+            for task, steps in TASKS.items():
+                document["runs"] += [final_return(task, ranks, steps, seed) for ranks in (1, 2)]
+                common.save("data_parallel", document)
+
+
+def write_documents(data: dict[str, Any]) -> None:
+    """Write the tables and the image."""
+    for name, text in tables(data).items():
+        common.write_between_markers(common.ROOT / "docs" / "distributed.md", name, text)
+    common.save_image(cost_figure(data), "data_parallel.png")
 
 
 def main() -> None:
-    """Measure, and save."""
+    """Measure unless only the documents are asked for."""
     parser = common.parser(__doc__)
-    parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--tasks", nargs="+", default=TASKS)
-    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--reduce", action="store_true", help="time reductions on this rank")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    if arguments.reduce:
-        reduce_messages()
-        return
-    document: dict[str, Any] = {"environment": common.environment(), "runs": [], "messages": {}}
-    for seed in range(arguments.seeds):
-        for task in arguments.tasks:
-            for ranks in arguments.ranks:  # side by side in time
-                document["runs"].append(train(task, ranks, arguments.steps, seed))
-                common.save("data_parallel", document)
-    for ranks in arguments.ranks:
-        if ranks > 1:
-            document["messages"][ranks] = measured_messages(ranks)
-    common.save("data_parallel", document)
+    if not arguments.table:
+        measure(list(arguments.only), arguments.seeds, arguments.rounds)
+    write_documents(common.load("data_parallel"))
 
 
 if __name__ == "__main__":

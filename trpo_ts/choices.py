@@ -21,8 +21,8 @@ RecurrentCell = Literal["gru", "lstm"]
 Memory = Literal["none", "gru", "lstm"]
 """Cell of a preset's networks, if any."""
 
-Backend = Literal["gymnasium", "envpool"]
+Backend = Literal["gymnasium", "envpool", "ray"]
 """Who runs the environments."""
 
-EnvBackend = Literal["auto", "gymnasium", "envpool"]
+EnvBackend = Literal["auto", "gymnasium", "envpool", "ray"]
 """Who shall run the environments; ``"auto"`` takes EnvPool for tasks that only EnvPool has."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trpo_ts.autodiff.ranks import Shard
-
 __all__ = ["Moments", "RolloutMoments"]
 
 
@@ -69,21 +67,18 @@ class RolloutMoments:
     returns: Moments
     residuals: Moments
 
-    @classmethod
-    def gathered(cls, shard: Shard, parts: Sequence[Tensor], own_number: int) -> tuple[RolloutMoments, list[float]]:
-        """Return the moments over all ranks, and a number of each rank: one reduction.
+    @staticmethod
+    def message(parts: Sequence[Tensor]) -> list[float]:
+        """Return what the others need to know of this rank's advantages, returns and residuals, shape ``(n,)`` each."""
+        return [float(x) for m in map(Moments.of, parts) for x in (m.largest, m.mean, m.squares)]
 
-        :param shard: this rank's rows.
-        :param parts: its advantages, returns and residuals, shape ``(n,)`` each.
-        :param own_number: its number.
-        """
-        own = [Moments.of(part) for part in parts]
-        message = [own_number, shard.count, *(x for m in own for x in (m.largest, m.mean, m.squares))]
-        rows = shard.ranks.gather([float(x) for x in message])
-        joined = (
-            Moments.joined([Moments(int(row[1]), *row[first : first + 3]) for row in rows]) for first in (2, 5, 8)
+    @classmethod
+    def joined(cls, counts: Sequence[int], messages: Sequence[Sequence[float]]) -> RolloutMoments:
+        """Return the moments over all ranks, from the number of rows and the message of each."""
+        pairs = list(zip(counts, messages, strict=True))
+        return cls(
+            *(Moments.joined([Moments(count, *row[first : first + 3]) for count, row in pairs]) for first in (0, 3, 6))
         )
-        return cls(*joined), [row[0] for row in rows]
 
     def explained_variance(self, dtype: torch.dtype) -> float:
         """Return what :func:`trpo_ts.returns.explained_variance` is over all rows.

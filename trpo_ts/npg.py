@@ -26,7 +26,7 @@ from trpo_ts.critics.fit import CriticFit, CriticTask
 from trpo_ts.critics.optimizer_fit import MinibatchFit, OptimizerFit
 from trpo_ts.distributed.rank_errors import announced
 from trpo_ts.distributed.ranks_of_process import current_ranks
-from trpo_ts.distributed.same_update import SameUpdate, moments_of_all, start_alike
+from trpo_ts.distributed.same_update import SameUpdate, start_alike
 from trpo_ts.kfac.settings import KFAC
 from trpo_ts.optimizer_state import follow_parameters
 from trpo_ts.policy_map import PolicyMap
@@ -199,7 +199,7 @@ class NPG(ActorCriticWithState):
         with announced(current_ranks()):
             if batch_size is not None:
                 check_integer("batch_size", batch_size, 1)
-            check_integer("repeat", repeat, 1)
+            self._same_update.call = (batch_size or 0, check_integer("repeat", repeat, 1))
             if buffer is not None and len(buffer) == 0:
                 raise ValueError("buffer must hold at least one transition, got none; collect before update()")
             # In evaluation mode from here on: each change of it takes as long as a pass.
@@ -230,7 +230,6 @@ class NPG(ActorCriticWithState):
                 self._check_policy(
                     self.policy, lambda: self._policy_function(transitions), transitions.act, ent_coef=self.ent_coef
                 )
-            transitions = self._same_update.of_all_ranks(self, transitions, ranks)
             return as_batch(cast(Batch, batch), self._rollout(transitions, batch, buffer, indices))
 
     def _update_with_batch(  # type: ignore[override]
@@ -248,11 +247,9 @@ class NPG(ActorCriticWithState):
         # Also while the critic is fitted: batch norm in shared layers would move the policy by its statistics.
         with undone_on_error(self), update_context(self), evaluation_mode(self.policy):
             policy_function = self._policy_function(rollout)  # theta, rows n -> pi_theta(.|s_n)
-            problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
-            to_check = _may_move_otherwise(self.policy)
             with announced(policy_function.shard.ranks):
-                check_sampled(problem.behaviour[0], rollout.act[policy_function.micro_batches[0]])
-                self._same_update.check_call(policy_function.shard.ranks, batch_size, repeat)
+                problem, point = self._problem(policy_function, rollout)  # L(theta), KL(pi_old || pi_theta); theta_old
+            to_check = _may_move_otherwise(self.policy)
             for _ in range(repeat):
                 if not steps or steps[-1].accepted:
                     linearisation = problem.linearise(point)  # g, and v -> F v
@@ -293,6 +290,7 @@ class NPG(ActorCriticWithState):
             adv=rollout.adv,
             ent_coef=self.ent_coef,
             fisher_subsampling=self.fisher_subsampling,
+            check=check_sampled,
         )
 
     def _transitions(self, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray) -> Transitions:
@@ -305,31 +303,31 @@ class NPG(ActorCriticWithState):
         self, transitions: Transitions, batch: RolloutBatchProtocol, buffer: ReplayBuffer, indices: np.ndarray
     ) -> Rollout:
         """Estimate advantages and returns, and update the statistics of returns."""
-        with announced(current_ranks()):
-            with named_shapes("critic", self.critic, batch.obs):
-                critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
-            self._check_fit(critic_obs, values)
-            unit = self._return_unit()  # that of the targets which the critic was last fitted to
-            values_in_rewards = values.cpu().numpy() * unit
-            advantages = generalised_advantages(
-                batch,
-                buffer,
-                indices,
-                values=values_in_rewards,
-                next_values=next_values.cpu().numpy() * unit,
-                gamma=self.gamma,
-                gae_lambda=self.gae_lambda,
-            )
-            returns = lambda_returns(advantages, values_in_rewards)
-            parameter = next(self.policy.parameters())
-            adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)
-            of_all, sequence_shard = moments_of_all(transitions, adv, returns, values_in_rewards, critic_obs)
+        with named_shapes("critic", self.critic, batch.obs):
+            critic_obs, values, next_values = values_of(self.critic, transitions, self.max_batchsize)
+        self._check_fit(critic_obs, values)
+        unit = self._return_unit()  # that of the targets which the critic was last fitted to
+        values_in_rewards = values.cpu().numpy() * unit
+        advantages = generalised_advantages(
+            batch,
+            buffer,
+            indices,
+            values=values_in_rewards,
+            next_values=next_values.cpu().numpy() * unit,
+            gamma=self.gamma,
+            gae_lambda=self.gae_lambda,
+        )
+        returns = lambda_returns(advantages, values_in_rewards)
+        parameter = next(self.policy.parameters())
+        adv = torch.as_tensor(advantages).to(values).to(parameter.device, parameter.dtype)
+        agreement = self._same_update.agreed(self, transitions, adv, returns, values_in_rewards, critic_obs)
+        of_all = agreement.moments
         if self.return_scaling:
             self.ret_rms = statistics_including(self.ret_rms, returns, of_all.returns if of_all else None)
         new_unit = self._return_unit()
         targets, values = torch.as_tensor(returns / new_unit).to(values), values * (unit / new_unit)
         return Rollout(
-            **vars(transitions),
+            **vars(agreement.transitions),
             adv=normalised(adv, of_all.advantages if of_all else None) if self.advantage_normalization else adv,
             returns=targets,
             values=values,
@@ -337,7 +335,7 @@ class NPG(ActorCriticWithState):
             explained_variance=(
                 of_all.explained_variance(values.dtype) if of_all else explained_variance(values, targets)
             ),
-            critic_sequence_shard=sequence_shard,
+            critic_sequence_shard=agreement.critic_sequence_shard,
         )
 
     def _return_unit(self) -> float:

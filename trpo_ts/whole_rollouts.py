@@ -120,9 +120,8 @@ class WholeRolloutTrainer(OnPolicyTrainer):
         with announced(self._ranks):
             stats = super()._collect_training_data()
             self._collected_here = stats.n_collected_steps
-            of_all = stats_of_all(stats, self._ranks)
+            of_all = stats_of_all(stats, self._ranks, self._observations)
         self._env_episode += of_all.n_collected_episodes - stats.n_collected_episodes
-        self._observations.reduce()
         return of_all
 
     def _collect_test_episodes(self) -> CollectStats:

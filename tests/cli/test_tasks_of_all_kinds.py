@@ -7,6 +7,8 @@ import json
 import pytest
 from command_line import metrics, succeeds, train
 
+from trpo_ts.training import make_job
+
 KINDS = {
     "PointMass1D-v0": "point_mass",
     "CartPole-v1": "classic_control",
@@ -50,6 +52,25 @@ def test_envpool_trains_and_resumes(tmp_path, monkeypatch):
     succeeds("resume", tmp_path / "run", "--steps", 128)
     assert len(metrics(tmp_path / "run", "update")) == 4
     assert json.loads((tmp_path / "run" / "config.json").read_text())["env_backend"] == "envpool"
+
+
+@pytest.mark.slow
+def test_ray_trains_and_resumes(tmp_path, monkeypatch):
+    """The same episodes as in this process, and a run that continues; Ray's processes take long to start."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr("trpo_ts.cli.train_command.write_run_report", lambda *args: None)
+    for backend in ("ray", "gymnasium"):
+        train(tmp_path / backend, "--task", "Pendulum-v1", "--env-backend", backend, "--num-envs", 2, steps=64)
+    assert metrics(tmp_path / "ray", "update") == metrics(tmp_path / "gymnasium", "update")
+    succeeds("resume", tmp_path / "ray", "--steps", 128)
+    ray.shutdown()
+    assert len(metrics(tmp_path / "ray", "update")) == 4
+
+
+def test_ray_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setattr("trpo_ts.envs.ray_tasks.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs Ray; type: pip install \"trpo-ts\[ray\]\""):
+        make_job("CartPole-v1", env_backend="ray")
 
 
 def test_training_and_its_tests_are_the_same_each_time(tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ WRONG = {
     "train --task Catch-v0 --frame-stack 3": "change --frame-stack",
     "train --task FrozenLake-v1 --normalise-observations": "change --normalise-observations",
     "train --env-backend envpool": 'take env_backend="gymnasium"',
-    "train --env-backend ray": "'auto', 'gymnasium', 'envpool'",
+    "train --env-backend isaac": "'auto', 'gymnasium', 'envpool', 'ray'",
     "train --logger csv": "'tensorboard', 'wandb', 'none'",
     "train --hidden-sizes": "say (64, 64)",
     "train --hidden-sizes 64 0": "hidden_sizes[1]",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from rank_cases import CASES, train
+from rank_cases import CASES, train, train_through_sockets
 from rank_pool import RankPool
 
 UPDATES = 20
@@ -35,10 +36,10 @@ def alone(name: str) -> dict[str, Any]:
     return train(name, torch.float64, UPDATES)
 
 
-def assert_equal(ranks: RankPool, name: str, size: int) -> None:
+def assert_equal(ranks: RankPool, name: str, size: int, job: Callable[..., dict[str, Any]] = train) -> None:
     wanted = alone(name)
     assert sum(stats["accepted"] for stats in wanted["stats"]) >= UPDATES / 2
-    results = ranks.results(size, train, name, torch.float64, UPDATES)
+    results = ranks.results(size, job, name, torch.float64, UPDATES)
     for result in results:
         for ours, one in zip(result["parameters"], wanted["parameters"], strict=True):
             np.testing.assert_allclose(ours, one, rtol=0, atol=TOLERANCE)
@@ -53,6 +54,10 @@ def assert_equal(ranks: RankPool, name: str, size: int) -> None:
 @pytest.mark.parametrize(("name", "size"), QUICK)
 def test_ranks_end_where_one_process_with_the_same_rows_does(ranks: RankPool, name: str, size: int):
     assert_equal(ranks, name, size)
+
+
+def test_ranks_that_meet_through_sockets_end_there_too(ranks: RankPool):
+    assert_equal(ranks, "categorical", 3, train_through_sockets)
 
 
 @pytest.mark.slow
@@ -71,10 +76,11 @@ def test_float32_ranks_are_bitwise_equal(ranks: RankPool, name: str):
 
 
 def test_the_number_of_reductions_is_that_in_the_documentation(ranks: RankPool):
-    """docs/distributed.md: 8 + products + candidates of the policy, 5 + products + candidates of the critic's fit."""
-    (stats, *_), _ = (result["stats"] for result in ranks.results(2, train, "categorical", torch.float64, 1))
-    assert stats["cg_iterations"] == 1.0
-    assert stats["reductions"] == 8 + 1 + (stats["backtracks"] + 1) + 3 + 2 + 1
+    """docs/distributed.md: 4 + products + candidates of the policy, 2 + products + candidates of the critic's fit."""
+    first, *later = ranks.results(2, train, "categorical", torch.float64, 3)[0]["stats"]
+    for stats, layers in ((first, 2), *((stats, 0) for stats in later)):
+        assert stats["cg_iterations"] == 1.0
+        assert stats["reductions"] == 4 + 1 + (stats["backtracks"] + 1) + 2 + 2 + 1 + layers
     assert alone("gaussian")["stats"][0]["reductions"] == 0
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rank_jobs import lose_a_rank, train_job
+from rank_jobs import lose_a_rank, raise_in_the_middle, train_job
 from rank_pool import RankPool
 
 
 def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
     pairs = zip([*a["parameters"], *a["statistics"]], [*b["parameters"], *b["statistics"]], strict=True)
     return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def files(folder: Path | str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
 
 
 def test_ranks_count_together_and_an_interrupted_run_ends_where_a_whole_one_does(ranks: RankPool, tmp_path: Path):
@@ -32,7 +37,7 @@ def test_ranks_count_together_and_an_interrupted_run_ends_where_a_whole_one_does
     for result, expected in zip(resumed, whole, strict=True):
         assert same(result, expected)
         assert result["draw"] == expected["draw"]
-        assert result["files"] == expected["files"]
+    assert files(interrupted) == files(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (2, 3)])
@@ -54,3 +59,13 @@ def test_a_rank_that_is_gone_is_an_error_on_the_others_that_changes_nothing(rank
 def test_a_rank_that_hangs_is_an_error_after_the_timeout(ranks: RankPool):
     results = ranks.results(2, lose_a_rank, "hangs", seconds=1)
     assert "did not answer within the timeout" in results[0]
+
+
+@pytest.mark.parametrize("shared_memory", ["1", "0"])
+def test_an_error_in_the_middle_of_an_update_is_said_by_the_others(ranks: RankPool, shared_memory: str):
+    began = time.monotonic()
+    first, second = ranks.results(2, raise_in_the_middle, shared_memory, seconds=50)
+    assert time.monotonic() - began < 30
+    assert second == "MemoryError: no room for the candidate"
+    assert "RankError: rank 0 of 2 lost another one" in first
+    assert "rank 1 raised MemoryError: no room for the candidate" in first

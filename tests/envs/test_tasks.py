@@ -121,6 +121,6 @@ def test_spaces_of_a_task():
 def test_backends():
     assert backend_of("CartPole-v1") == backend_of("CartPole-v1", "gymnasium") == "gymnasium"
     with pytest.raises(ValueError, match="env_backend must be one of"):
-        backend_of("CartPole-v1", "ray")
+        backend_of("CartPole-v1", "isaac")
     with pytest.raises(ValueError, match="did you mean CartPole-v1"):
         backend_of("CartPol-v1")

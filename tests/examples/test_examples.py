@@ -124,3 +124,11 @@ def test_highlevel_trains_seeds_evaluates_them_and_restores(tmp_path, monkeypatc
     with pytest.raises(SystemExit):
         highlevel.main()
     assert "--out must be a folder without results" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_environments_in_ray_train():
+    pytest.importorskip("ray")
+    command = [sys.executable, str(EXAMPLES / "ray_environments.py"), "--steps", "512", "--num-envs", "2"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    assert done.stdout.splitlines()[-1].startswith("mean return -")

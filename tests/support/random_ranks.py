@@ -165,10 +165,10 @@ def main() -> None:
     done, pool = {result["case"] for result in results}, RankPool(3, preload="random_ranks")
     for number in sorted(set(range(arguments.cases)) - done):
         results.append(run_case(pool, number))
+        common.save("random_ranks", {"environment": common.environment(), "cases": results})
         if broken(results[-1]):
             print(results[-1], flush=True)
     pool.close()
-    common.save("random_ranks", {"environment": common.environment(), "cases": results})
     total: Counter[str] = Counter()
     for result in results:
         total.update({name: count for name, count in result.items() if isinstance(count, int)})

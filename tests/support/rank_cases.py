@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +19,7 @@ from torch import nn
 from trpo_ts import KFAC, TRPO
 from trpo_ts.cli.compiled_functions import keep_compiled
 from trpo_ts.critics import GaussNewtonFit, LBFGSFit, MinibatchFit, make_critic
+from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.policies import make_policy
 
 keep_compiled()  # each process would take seconds for it
@@ -175,6 +177,15 @@ def train(name: str, dtype: torch.dtype = torch.float64, updates: int = 20, repe
         stats.append({**asdict(update(algorithm, source.rollout(), None, repeat)), "train_time": None})
     returns = (float(algorithm.ret_rms.mean), float(algorithm.ret_rms.var), int(algorithm.ret_rms.count))
     return {"parameters": [p.detach().numpy() for p in algorithm.parameters()], "returns": returns, "stats": stats}
+
+
+def train_through_sockets(*arguments: Any) -> dict[str, Any]:
+    """Do what :func:`train` does without the memory that ranks of one machine share."""
+    os.environ[SHARED_MEMORY_VARIABLE] = "0"
+    try:
+        return train(*arguments)
+    finally:
+        del os.environ[SHARED_MEMORY_VARIABLE]
 
 
 def train_with_fault(name: str, fault: str, rank: int) -> dict[str, Any]:

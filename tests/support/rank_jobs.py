@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from rollouts import update
 from tianshou.env import VectorEnvNormObs
 
 from trpo_ts.checkpoints import ResumableTrainer
+from trpo_ts.distributed import current_ranks
+from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.training import make_job
 
 SETTINGS: dict[str, Any] = {
@@ -42,8 +44,30 @@ def train_job(folder: str, steps: int, **settings: Any) -> dict[str, Any]:
         "episodes": trainer._env_episode,
         "best": info.best_score,
         "draw": float(torch.rand(())),
-        "files": sorted(path.name for path in Path(folder).iterdir()),
     }
+
+
+def raise_in_the_middle(shared_memory: str) -> str:
+    """Make an update in which rank 1 raises between two reductions; return what each raised."""
+    os.environ[SHARED_MEMORY_VARIABLE] = shared_memory
+    algorithm = make_case("gaussian", torch.float64)
+    source = Source(algorithm, envs_of_rank())
+    update(algorithm, source.rollout())
+    before = [p.detach().clone() for p in algorithm.parameters()]
+    if dist.get_rank() == 1:
+        algorithm._policy_step = _out_of_memory
+    try:
+        update(algorithm, source.rollout())
+    except Exception as error:
+        assert all(torch.equal(a, b) for a, b in zip(before, algorithm.parameters(), strict=True))
+        return f"{type(error).__name__}: {error}"
+    finally:
+        del os.environ[SHARED_MEMORY_VARIABLE]
+    return "nothing"
+
+
+def _out_of_memory(*_: Any) -> None:
+    raise MemoryError("no room for the candidate")
 
 
 def lose_a_rank(how: str) -> str:
@@ -62,3 +86,30 @@ def lose_a_rank(how: str) -> str:
         assert all(torch.equal(a, b) for a, b in zip(before, algorithm.parameters(), strict=True))
         return f"{type(error).__name__}: {error}"
     return "nothing"
+
+
+def exchange_long_messages(shared_memory: str) -> dict[str, Any]:
+    """Sum more numbers than a slot holds, and gather more than one message does; return what arrived."""
+    os.environ[SHARED_MEMORY_VARIABLE] = shared_memory
+    ranks = current_ranks()
+    try:
+        (summed,) = ranks.sum(torch.full((700_000,), ranks.rank + 1.0, dtype=torch.float64))
+        gathered = ranks.gather(list(range((200, 1, 130)[ranks.rank])))
+    finally:
+        del os.environ[SHARED_MEMORY_VARIABLE]
+    return {
+        "sums": [float(summed.min()), float(summed.max())],
+        "lengths": list(map(len, gathered)),
+        "numbers": [numbers[-1] for numbers in gathered],
+        "first": float(ranks.first(torch.tensor(float(ranks.rank)))),
+    }
+
+
+def sum_other_lengths() -> str:
+    """Sum tensors that are longer on rank 1; return what was raised."""
+    ranks = current_ranks()
+    try:
+        ranks.sum(torch.ones(10 + ranks.rank))
+    except RuntimeError as error:
+        return str(error)
+    return ""

@@ -148,7 +148,7 @@ def test_global_generators_are_seeded():
         ({"memory": True}, "memory must be one of"),
         ({"steps": 0}, "steps must be an integer >= 1"),
         ({"seed": -1}, "seed must be an integer >= 0"),
-        ({"env_backend": "ray"}, "env_backend must be one of"),
+        ({"env_backend": "isaac"}, "env_backend must be one of"),
         ({"preset": "mujoko"}, "did you mean mujoco"),
         ({"normalise_observations": "yes"}, "normalise_observations must be True or False"),
     ],

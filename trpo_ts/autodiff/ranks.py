@@ -33,11 +33,15 @@ class Ranks(Protocol):
     def reductions(self) -> int:
         """How often the processes have met so far, in any of the methods below."""
 
+    @property
+    def layouts(self) -> dict[Any, Any]:
+        """What all ranks have found alike before and may expect again, the same on all; empty at first."""
+
     def sum(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return the sums of the ranks' tensors, of equal shapes on all: one reduction, whatever their number."""
 
     def gather(self, numbers: Sequence[float]) -> list[list[float]]:
-        """Return the numbers of each rank, at most 16 of them: one reduction."""
+        """Return the numbers of each rank, however many it has: one reduction, two where one has more than 126."""
 
     def first(self, tensor: Tensor) -> Tensor:
         """Return the tensor of rank 0, of equal shape on all: one reduction."""
@@ -46,13 +50,20 @@ class Ranks(Protocol):
         """Return what each rank has, of any size: three reductions."""
 
     def refuse(self, error: BaseException) -> None:
-        """Make the other ranks raise where they next gather numbers."""
+        """Make the other ranks raise where they next gather numbers; all can go on meeting."""
+
+    def leave(self, error: BaseException) -> None:
+        """Make the other ranks raise in their present or next reduction; this rank meets them no more."""
 
 
 class _Alone:
     """The only rank."""
 
     rank, size, reductions = 0, 1, 0
+
+    @property
+    def layouts(self) -> dict[Any, Any]:
+        return {}
 
     def sum(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
@@ -67,6 +78,9 @@ class _Alone:
         return [value]
 
     def refuse(self, error: BaseException) -> None:
+        pass
+
+    def leave(self, error: BaseException) -> None:
         pass
 
 
@@ -112,7 +126,7 @@ class Shard:
         return self.ranks.sum(*(tensor * (self.count / self.total) for tensor in tensors))
 
     def sums(self, numbers: Sequence[float]) -> list[float]:
-        """Return the sums over all ranks of at most 16 numbers, in float64: one reduction."""
+        """Return the sums over all ranks of some numbers, in float64: one reduction."""
         return [sum(column) for column in zip(*self.ranks.gather(numbers), strict=True)]
 
     def own(self, indices: Tensor) -> Tensor:

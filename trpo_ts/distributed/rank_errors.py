@@ -16,17 +16,27 @@ class RankError(RuntimeError):
 
 @contextmanager
 def announced(ranks: Ranks) -> Iterator[None]:
-    """Make an error of one rank an error of all, where it is raised before the next reduction.
+    """Make an error of one rank an error of all.
 
-    The others raise in that reduction, which must be a :meth:`Ranks.gather`.
+    Where it is raised before the next reduction, which must be a :meth:`Ranks.gather`, the others raise there, and the
+    ranks can go on. Where it is raised later, in the middle of an update, the others raise as soon as they wait for
+    this rank, and the job has to be started again.
     """
     before = ranks.reductions
     try:
         yield
     except Exception as error:
-        if ranks.size > 1 and ranks.reductions == before:
-            ranks.refuse(error)
+        if ranks.size > 1 and not isinstance(error, RankError) and not hasattr(error, _TOLD):
+            setattr(error, _TOLD, True)
+            if ranks.reductions == before:
+                ranks.refuse(error)
+            else:
+                ranks.leave(error)
         raise
+
+
+_TOLD = "_trpo_ts_told_other_ranks"
+"""The attribute of an error that the other ranks know of, so that an outer context does not say it again."""
 
 
 def check_equal(what: str, values: Sequence[float], fix: str) -> None:

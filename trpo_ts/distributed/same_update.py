@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from trpo_ts.autodiff.ranks import Ranks, Shard
+from trpo_ts.autodiff.ranks import Shard
 from trpo_ts.distributed.rank_errors import check_equal
 from trpo_ts.distributed.ranks_of_process import current_ranks
 from trpo_ts.moments import RolloutMoments
 from trpo_ts.recurrent.sequences import sequence_starts
 from trpo_ts.rollout import Transitions
 
-__all__ = ["SameUpdate", "moments_of_all", "start_alike"]
+__all__ = ["Agreement", "SameUpdate", "start_alike"]
 
 _EVERY = 10
 """Updates between two comparisons of the parameters."""
@@ -44,23 +45,18 @@ def start_alike(network: nn.Module) -> None:
                 tensor.copy_(part.view(tensor.shape))
 
 
-def moments_of_all(
-    transitions: Transitions, adv: Tensor, returns: np.ndarray, values: np.ndarray, critic_obs: Any
-) -> tuple[RolloutMoments | None, Shard | None]:
-    """Return the moments of a rollout over all ranks, and the critic's sequences there; None in a single process.
+@dataclass(frozen=True)
+class Agreement:
+    """What all ranks know of each other's rollouts before an update.
 
-    :param transitions: this rank's rows.
-    :param adv: their advantages before they are normalised, shape ``(n,)``.
-    :param returns: their returns, in units of reward, shape ``(n,)``.
-    :param values: V(s) in the same unit, shape ``(n,)``.
-    :param critic_obs: the observations as the critic takes them.
+    :param transitions: this rank's, with their place among those of all ranks.
+    :param moments: those of advantages, returns and residuals over all ranks; None in a single process.
+    :param critic_sequence_shard: the critic's sequences as a part of those of all ranks, for one with a memory.
     """
-    if transitions.shard is None:
-        return None, None
-    starts = sequence_starts(critic_obs)
-    parts = [adv, torch.as_tensor(returns), torch.as_tensor(returns - values)]
-    of_all, counts = RolloutMoments.gathered(transitions.shard, parts, 0 if starts is None else len(starts))
-    return of_all, None if starts is None else Shard.of_counts(counts, transitions.shard.ranks)
+
+    transitions: Transitions
+    moments: RolloutMoments | None = None
+    critic_sequence_shard: Shard | None = None
 
 
 class SameUpdate:
@@ -68,50 +64,73 @@ class SameUpdate:
 
     def __init__(self) -> None:
         self._updates = 0
+        self.call = (0, 1)
+        """``batch_size``, 0 for None, and ``repeat`` of the present update."""
 
-    def of_all_ranks(self, algorithm: Any, transitions: Transitions, ranks: Ranks) -> Transitions:
-        """Return the transitions with their place among those of all ranks: one reduction.
-
-        Where a rank has raised before, all do here.
+    def agreed(
+        self,
+        algorithm: Any,
+        transitions: Transitions,
+        adv: Tensor,
+        returns: np.ndarray,
+        values: np.ndarray,
+        critic_obs: Any,
+    ) -> Agreement:
+        """Meet before anything is changed: one reduction. Where a rank has raised before, all do here.
 
         :param algorithm: NPG or TRPO.
-        :raises RankError: when the ranks differ in parameters, settings or progress.
+        :param transitions: this rank's rows.
+        :param adv: their advantages before they are normalised, shape ``(n,)``.
+        :param returns: their returns, in units of reward, shape ``(n,)``.
+        :param values: V(s) in the same unit, shape ``(n,)``.
+        :param critic_obs: the observations as the critic takes them.
+        :raises RankError: when the ranks differ in parameters, settings, progress or the call.
         :raises ValueError: for a critic that takes statistics of batches, and a fit that knows no ranks.
         """
+        ranks = current_ranks()
         if ranks.size == 1:
-            return transitions
+            return Agreement(transitions)
         _check_parts(algorithm)
-        sequences = transitions.starts
-        checks = self._updates % _EVERY == 0
-        message = [
-            len(transitions),
-            0 if sequences is None else len(sequences),
+        sequences, of_critic = transitions.starts, sequence_starts(critic_obs)
+        shared = [
             -1.0 if algorithm.progress is None else algorithm.progress,
             _code_of_settings(algorithm),
-            checksum(algorithm) if checks else 0,
+            checksum(algorithm) if self._updates % _EVERY == 0 else 0,
+            *self.call,
         ]
-        rows, counts, progress, settings, parameters = zip(*ranks.gather(message), strict=True)
-        check_equal("algorithm.progress", progress, "count the steps of all ranks")
-        check_equal("the settings of the algorithm", settings, "build it with the same parameters on each")
-        check_equal(
-            "parameters and return statistics",
-            parameters,
-            "change them on all ranks alike; ranks need the same machines, threads and library versions",
-        )
+        counts = [len(transitions), *(0 if starts is None else len(starts) for starts in (sequences, of_critic))]
+        moments = RolloutMoments.message([adv, torch.as_tensor(returns), torch.as_tensor(returns - values)])
+        gathered = ranks.gather([*shared, *counts, *moments])
+        _check_alike(zip(*gathered, strict=True))
+        rows, policy_counts, critic_counts = ([int(row[place]) for row in gathered] for place in (5, 6, 7))
         self._updates += 1
-        return replace(
-            transitions,
-            shard=Shard.of_counts(rows, ranks),
-            sequence_shard=None if sequences is None else Shard.of_counts(counts, ranks),
+        return Agreement(
+            replace(
+                transitions,
+                shard=Shard.of_counts(rows, ranks),
+                sequence_shard=None if sequences is None else Shard.of_counts(policy_counts, ranks),
+            ),
+            RolloutMoments.joined(rows, [row[8:] for row in gathered]),
+            None if of_critic is None else Shard.of_counts(critic_counts, ranks),
         )
 
-    @staticmethod
-    def check_call(ranks: Ranks, batch_size: int | None, repeat: int) -> None:
-        """Check that the ranks were called alike: one reduction, in which all raise where one has before."""
-        if ranks.size > 1:
-            sizes, repeats = zip(*ranks.gather([batch_size or 0, repeat]), strict=True)
-            check_equal("batch_size", sizes, "call update() with the same on each")
-            check_equal("repeat", repeats, "call update() with the same on each")
+
+def _check_alike(columns: Iterable[Sequence[float]]) -> None:
+    for (what, fix), values in zip(_ALIKE, columns, strict=False):
+        check_equal(what, values, fix)
+
+
+_ALIKE = (
+    ("algorithm.progress", "count the steps of all ranks"),
+    ("the settings of the algorithm", "build it with the same parameters on each"),
+    (
+        "parameters and return statistics",
+        "change them on all ranks alike; ranks need the same machines, threads and library versions",
+    ),
+    ("batch_size", "call update() with the same on each"),
+    ("repeat", "call update() with the same on each"),
+)
+"""What each rank's message begins with, and what to do where it differs."""
 
 
 def checksum(algorithm: Any) -> int:

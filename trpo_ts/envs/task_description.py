@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 
@@ -20,7 +20,7 @@ class TaskDescription:
     """A task as its training made it.
 
     :param task: the id of a registered environment.
-    :param env_backend: ``"gymnasium"`` or ``"envpool"``.
+    :param env_backend: ``"gymnasium"``, ``"envpool"`` or ``"ray"``.
     :param frame_stack: see :func:`trpo_ts.envs.tasks.make_task`, and so the next two.
     :param image_side: the longest side of images; None leaves them.
     :param max_episode_steps: the time limit of an episode, in steps; None for the task's own.
@@ -45,7 +45,7 @@ class TaskDescription:
         names = [field.name for field in fields(cls)]
         task = cls(**{name: value for name, value in record.items() if name in names})
         check_instance("task", task.task, str, "the id of a registered environment")
-        check_choice("env_backend", task.env_backend, ("gymnasium", "envpool"))
+        check_choice("env_backend", task.env_backend, get_args(Backend))
         return task
 
     def shaping(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from trpo_ts.envs.envpool_tasks import check_envpool_task, envpool_spaces, has_e
 from trpo_ts.envs.flatten_action import FlattenAction
 from trpo_ts.envs.image_shapes import LEAST_SIDE, channel_axis
 from trpo_ts.envs.observations import TupleToDictObservation
+from trpo_ts.envs.ray_tasks import check_ray
 from trpo_ts.envs.smaller_images import SmallerImages
 from trpo_ts.validation.parameter_values import check_choice, check_integer
 
@@ -70,15 +71,19 @@ def find_task(task: str) -> EnvSpec:
 
 
 def backend_of(task: str, env_backend: EnvBackend = "auto") -> Backend:
-    """Return who runs the environments of a task: ``"gymnasium"`` or ``"envpool"``.
+    """Return who runs the environments of a task: ``"gymnasium"``, ``"envpool"`` or ``"ray"``.
 
     :param task: the id.
     :param env_backend: who shall; ``"auto"`` takes EnvPool for the tasks that only EnvPool has.
-    :raises ValueError: for an unknown task, and for EnvPool where it is missing or does not have the task.
+    :raises ValueError: for an unknown task, where EnvPool or Ray is missing, and where EnvPool does not have the task.
     """
     check_choice("env_backend", env_backend, get_args(EnvBackend))
     if env_backend == "envpool":
         check_envpool_task(task)
+        return env_backend
+    if env_backend == "ray":
+        check_ray()
+        find_task(task)
         return env_backend
     try:
         find_task(task)

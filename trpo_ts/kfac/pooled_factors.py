@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trpo_ts.autodiff.ranks import Shard
+from trpo_ts.autodiff.row_function import RowFunction
 from trpo_ts.kfac.factors import FactorGroup, KroneckerFactors
 
 __all__ = ["pooled"]
@@ -32,48 +33,61 @@ class _Layout:
         )
 
 
-def pooled(factors: KroneckerFactors | None, shard: Shard, like: Tensor) -> KroneckerFactors | None:
+def pooled(
+    factors: KroneckerFactors | None, row_function: RowFunction, shard: Shard, like: Tensor
+) -> KroneckerFactors | None:
     """Return the factors over the chosen rows of all ranks; None where no rank has any.
 
-    One reduction says whether all ranks found the same layers, a second one adds the factors up. Where they did not,
-    as when a rank's sequences have one row each, two more agree on what all have in common.
+    The first time a reduction says whether all ranks found the same layers, and a second one adds the factors up. Later
+    ones take for granted that they found them again, and a number in the same message says whether they did. Where
+    ranks differ, as when the sequences of one have one row each, two more agree on what all have in common.
 
     :param factors: those of this rank's rows; None where it has no row, or nothing to factor.
+    :param row_function: the network.
     :param shard: the chosen rows.
     :param like: a tensor of the factors' dtype and device.
     """
     if shard.is_whole:
         return factors
+    ranks, network = shard.ranks, tuple(row_function.parameters.slices)
     layout = None if factors is None else _Layout.of(factors)
+    expected = ranks.layouts.pop(network, None)
+    if expected is not None:
+        found = layout == expected
+        own = factors if found and factors is not None else _laid_out(None, expected, like)
+        summed, others = _summed(own, shard, 0.0 if found else 1.0)
+        if others == 0.0:
+            ranks.layouts[network] = expected
+            return summed
     code = zlib.crc32(repr(layout).encode())
-    codes = shard.ranks.gather([code])
-    if any(other != [code] for other in codes) and (agreed := _common(shard.ranks.gather_objects(layout))) is not None:
-        layout = agreed
-        factors = _laid_out(factors, agreed, like)
-    if layout is None:
+    if any(other != [code] for other in ranks.gather([code])):
+        agreed = _common(ranks.gather_objects(layout))
+        if agreed is not None:
+            return _summed(_laid_out(factors, agreed, like), shard)[0]
+    if layout is None or factors is None:
         return None
-    assert factors is not None
-    return _summed(factors, layout, shard)
+    ranks.layouts[network] = layout
+    return _summed(factors, shard)[0]
 
 
-def _summed(factors: KroneckerFactors, layout: _Layout, shard: Shard) -> KroneckerFactors:
-    """Return the weighted means: inputs and diagonals by rows, derivatives by pairs."""
-    share = shard.count / shard.total
+def _summed(factors: KroneckerFactors, shard: Shard, number: float = 0.0) -> tuple[KroneckerFactors, float]:
+    """Return the weighted means, inputs and diagonals by rows, derivatives by pairs; and the sum of a number."""
+    share, count = shard.count / shard.total, len(factors.groups)
     tensors = [
         *(group.input_factor * share for group in factors.groups),
         *(group.derivative_factor * (share * group.pairs_per_row) for group in factors.groups),
-        *(factors.diagonal[name] * share for name, _ in layout.diagonal),
+        *(entries * share for entries in factors.diagonal.values()),
     ]
-    pairs = tensors[0].new_tensor([share * group.pairs_per_row for group in factors.groups])
-    *summed, pairs = shard.ranks.sum(*tensors, pairs)
-    count = len(factors.groups)
-    omegas, gammas, diagonals = summed[:count], summed[count : 2 * count], summed[2 * count :]
+    numbers = tensors[0].new_tensor([number, *(share * group.pairs_per_row for group in factors.groups)])
+    numbers, *summed = shard.ranks.sum(numbers, *tensors)
+    of_all, *pairs = numbers.tolist()
     groups = [
         replace(group, input_factor=omega, derivative_factor=gamma / max(per_row, 1e-30), pairs_per_row=per_row)
-        for group, omega, gamma, per_row in zip(factors.groups, omegas, gammas, pairs.tolist(), strict=True)
+        for group, omega, gamma, per_row in zip(
+            factors.groups, summed[:count], summed[count : 2 * count], pairs, strict=True
+        )
     ]
-    names = [name for name, _ in layout.diagonal]
-    return KroneckerFactors(tuple(groups), dict(zip(names, diagonals, strict=True)))
+    return KroneckerFactors(tuple(groups), dict(zip(factors.diagonal, summed[2 * count :], strict=True))), of_all
 
 
 def _common(layouts: Sequence[_Layout | None]) -> _Layout | None:

@@ -112,7 +112,8 @@ class KFAC:
         if len(rows):
             pairs = [layer.of_rows(rows) for layer in gradients.pairs]
             factors = factors_of_pairs(pairs, gradients.views, len(rows), coupled=self.coupled)
-        return self._preconditioner(pooled(factors, shard, gradients.pairs[0].inputs), row_function, damping)
+        of_all = pooled(factors, row_function, shard, gradients.pairs[0].inputs)
+        return self._preconditioner(of_all, row_function, damping)
 
     def _preconditioner(
         self, factors: KroneckerFactors | None, row_function: RowFunction, damping: float
@@ -134,7 +135,7 @@ class KFAC:
         shard, factors = row_function.shard_of(chosen, count), None
         if micro_batches:
             factors = self._own_factors(row_function, theta, metric_of, forward_pass, chosen, micro_batches, shard)
-        return pooled(factors, shard, theta)
+        return pooled(factors, row_function, shard, theta)
 
     def _own_factors(
         self,

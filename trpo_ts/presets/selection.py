@@ -49,7 +49,7 @@ def choose_preset(
 
     :param task: the id of an environment.
     :param name: the name of a preset; None takes the one that names the task, else the one for its observations.
-    :param backend: ``"gymnasium"`` or ``"envpool"``, as :func:`trpo_ts.envs.tasks.backend_of` returns it.
+    :param backend: ``"gymnasium"``, ``"envpool"`` or ``"ray"``, as :func:`trpo_ts.envs.tasks.backend_of` returns it.
     :param shaping: see :func:`trpo_ts.envs.tasks.make_task`; what the preset says where it is left out.
     :raises ValueError: for an unknown preset, missing packages, and a preset for other observations.
     """

@@ -11,7 +11,7 @@ arXiv:1502.05477, equation 12 and section 5.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -100,6 +100,8 @@ class PolicyProblem:
         self.policy_function, self.theta_old = policy_function, theta_old
         self.act, self.adv, self.ent_coef = act, adv, ent_coef
         self.behaviour, self._fisher_subsampling = behaviour, fisher_subsampling
+        self.advantages_are_constant = False
+        """Whether they prefer no action to another, up to rounding; a single row never does."""
         pairs = zip(behaviour, policy_function.micro_batches, strict=True)
         with torch.no_grad():
             self.logp_old = torch.cat([exact_log_prob(distribution, act[rows]) for distribution, rows in pairs])
@@ -113,11 +115,15 @@ class PolicyProblem:
         adv: Tensor,
         ent_coef: float = 0.0,
         fisher_subsampling: float = 1.0,
+        check: Callable[[Distribution, Tensor], None] | None = None,
     ) -> tuple[PolicyProblem, Point]:
         r"""Return the problem of a rollout, and the behaviour policy's point: the function's present parameters.
 
         Where one pass takes all rows, its distributions are the behaviour policy's, and its graph travels in the
-        point: gradient, Fisher products and K-FAC's factors need no other pass.
+        point: gradient, Fisher products and K-FAC's factors need no other pass. One reduction.
+
+        :param check: is called with the behaviour's distributions for the first micro-batch and the actions there,
+            before the ranks meet.
         """
         theta_old = policy_function.parameters.read()
         micro_batches, forward_pass = policy_function.micro_batches, None
@@ -128,6 +134,8 @@ class PolicyProblem:
                 [forward_pass.value] if forward_pass else (policy_function(theta_old, rows) for rows in micro_batches)
             )
             behaviour = [detached_double(distribution) for distribution in distributions]
+        if check is not None:
+            check(behaviour[0], act[micro_batches[0]])
         problem = cls(
             policy_function,
             theta_old,
@@ -139,13 +147,6 @@ class PolicyProblem:
         )
         return problem, Point(theta_old, problem._evaluation_of_behaviour(), forward_pass)
 
-    @property
-    def advantages_are_constant(self) -> bool:
-        """Whether the advantages prefer no action to another, up to rounding; a single row never does."""
-        gathered = self._shard.ranks.gather([float(self.adv.max()), float(self.adv.min())])
-        highest, lowest = max(high for high, _ in gathered), min(low for _, low in gathered)
-        return highest - lowest <= 4 * torch.finfo(self.adv.dtype).eps * max(highest, -lowest)
-
     def evaluate(self, theta: Tensor) -> Evaluation:
         r"""Return :math:`L(\theta)` and the KL divergence; not finite where the policy's distribution is not."""
         try:
@@ -153,7 +154,7 @@ class PolicyProblem:
                 sums = self._sums(self._terms(theta))
         except (ValueError, LinAlgError):  # distributions raise these for parameters outside of their range
             sums = [math.nan] * 4
-        return self._mean(sums)
+        return self._mean(self._shard.sums(sums))
 
     def linearise(self, point: Point) -> Linearisation:
         """Return gradient and Fisher products at a point; nothing is sampled."""
@@ -230,13 +231,20 @@ class PolicyProblem:
             yield distribution, self._objective_terms(distribution, logp, rows), kl_terms(behaviour, distribution)
 
     def _evaluation_of_behaviour(self) -> Evaluation:
-        """Evaluate the behaviour policy, which needs no forward pass: ratios are 1, divergences 0."""
+        """Evaluate the behaviour policy, which needs no forward pass: ratios are 1, divergences 0.
+
+        The same message tells whether the advantages of all ranks are constant.
+        """
         no_divergence = torch.zeros_like(self.logp_old)
         sums = self._sums(
             (behaviour, self._objective_terms(behaviour, self.logp_old[rows], rows), no_divergence[rows])
             for behaviour, rows in zip(self.behaviour, self.policy_function.micro_batches, strict=True)
         )
-        return self._mean(sums)
+        gathered = self._shard.ranks.gather([*sums, float(self.adv.max()), float(self.adv.min())])
+        *columns, highest, lowest = zip(*gathered, strict=True)
+        high, low = max(highest), min(lowest)
+        self.advantages_are_constant = high - low <= 4 * torch.finfo(self.adv.dtype).eps * max(high, -low)
+        return self._mean([sum(column) for column in columns])
 
     def _sums(self, of_micro_batches: Iterable[tuple[Distribution, Tensor, Tensor]]) -> list[float]:
         """Return the sums over this rank's rows of what :meth:`_terms` yields."""
@@ -251,8 +259,8 @@ class PolicyProblem:
         return sums
 
     def _mean(self, sums: Sequence[float]) -> Evaluation:
-        """Return the means over all rows, from the sums over this rank's."""
-        objective, kl, entropy, action_std = self._shard.sums(sums)
+        """Return the means over all rows, from their sums."""
+        objective, kl, entropy, action_std = sums
         objective, entropy, action_std = (total / self.count for total in (objective, entropy, action_std))
         return Evaluation(
             objective,

@@ -87,7 +87,8 @@ def make_job(
     :param preset: the name of a preset (``docs/presets.md``); None takes the one for the task.
     :param seed: of networks, actions and environments, >= 0.
     :param env_backend: who runs the environments: ``"gymnasium"``; ``"envpool"``, which is faster and whose episodes
-        no checkpoint can hold; or ``"auto"``: EnvPool for the tasks that only EnvPool has.
+        no checkpoint can hold; ``"ray"``, in Ray's processes on this or other machines, likewise; or ``"auto"``:
+        EnvPool for the tasks that only EnvPool has.
     :param env_threads: the threads in which EnvPool simulates, >= 1. They change no result. None takes one for every
         eight environments, and at most the cores that the process may use; take 1 where other work uses the cores.
     :param overrides: settings in place of the preset's, such as ``max_kl=0.02`` or

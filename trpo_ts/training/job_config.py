@@ -86,7 +86,7 @@ def resolve(
     :param task: the id of a registered environment.
     :param preset: the name of a preset; None takes the one that names the task, else the one for its observations.
     :param seed: seeds networks, actions and environments, >= 0.
-    :param env_backend: ``"gymnasium"``, ``"envpool"``, or ``"auto"``: EnvPool for tasks that only EnvPool has.
+    :param env_backend: ``"gymnasium"``, ``"envpool"``, ``"ray"``, or ``"auto"``: EnvPool for what only it has.
     :param overrides: settings; critic fits and preconditioners as objects or as texts.
     :raises ValueError: for an unknown task or preset, missing packages, a preset for other observations, and values
         out of range.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import cast
 
 import numpy as np
-from tianshou.env import BaseVectorEnv, DummyVectorEnv
+from tianshou.env import BaseVectorEnv, DummyVectorEnv, RayVectorEnv
 
 from trpo_ts.collectors import as_vector_env
 from trpo_ts.envs.envpool_tasks import make_envpool
+from trpo_ts.envs.ray_tasks import MadeThere, start_ray
 from trpo_ts.envs.task_description import TaskDescription
 from trpo_ts.envs.tasks import make_task
 from trpo_ts.training.job_config import JobConfig
@@ -32,9 +34,14 @@ def environments_of_task(task: TaskDescription, seeds: Sequence[int], *, threads
     """
     if task.env_backend == "envpool":
         pool = make_envpool(task.task, len(seeds), seeds[0], threads=threads, max_episode_steps=task.max_episode_steps)
-        envs: BaseVectorEnv = as_vector_env(pool)
-        return envs
-    envs = DummyVectorEnv([partial(make_task, task.task, **task.shaping())] * len(seeds))
+        return cast(BaseVectorEnv, as_vector_env(pool))
+    make = partial(make_task, task.task, **task.shaping())
+    envs: BaseVectorEnv
+    if task.env_backend == "ray":
+        start_ray()
+        envs = RayVectorEnv([partial(MadeThere, make)] * len(seeds))
+    else:
+        envs = DummyVectorEnv([make] * len(seeds))
     envs.seed(list(seeds))
     return envs
 
