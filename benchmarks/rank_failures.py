@@ -43,15 +43,15 @@ def ranks_of(job: subprocess.Popen[bytes]) -> list[int]:
     return [int(child) for child in children]
 
 
-def members(session: int) -> list[int]:
-    """Return the processes that live in a session."""
-    found = []
+def living(job: int, ranks: list[int]) -> list[int]:
+    """Return the processes that live of torchrun's session and of those of its ranks, each of which leads its own."""
+    sessions, found = {job, *ranks}, []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            fields = path.read_text().rsplit(")", 1)[1].split()
+            state, _, _, session, *_ = path.read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
-        if int(fields[3]) == session and fields[0] != "Z":
+        if int(session) in sessions and state != "Z":
             found.append(int(path.parent.name))
     return found
 
@@ -72,14 +72,15 @@ def disturb(folder: Path, rng: np.random.Generator) -> dict[str, Any]:
     found: dict[str, Any] = {"how": how, "rank": rank, "after_seconds": time.monotonic() - began}
     if job.poll() is not None:
         return {**found, "finished_before": True, "hung": False, "orphans": 0}
-    os.kill(ranks_of(job)[rank], getattr(signal, how))
+    ranks = ranks_of(job)
+    os.kill(ranks[rank], getattr(signal, how))
     hurt = time.monotonic()
     try:
         _, errors = job.communicate(timeout=TIMEOUT + GRACE)
         found |= {"hung": False, "said": "lost another one" in errors.decode(), "code": job.returncode}
     except subprocess.TimeoutExpired:
         found |= {"hung": True}
-    left = members(job.pid)
+    left = living(job.pid, ranks)
     for process in left:
         os.kill(process, signal.SIGKILL)
     return {**found, "orphans": len(left), "seconds_to_end": time.monotonic() - hurt}
