@@ -31,6 +31,7 @@ OURS, TIANSHOU, SB3_TRPO, SB3_PPO = "trpo_ts", "Tianshou TRPO", "SB3 TRPO, Zoo",
 SEEDS = {OURS: 10, SB3_TRPO: 3, TIANSHOU: 3, SB3_PPO: 3}
 TASKS = {**MUJOCO_TASKS, **OTHER_TASKS}
 FIRST_TRIAL_SEED = 1000
+NOT_RUN = "Not run yet."
 DOCUMENT = common.ROOT / "docs" / "learning.md"
 RESULTS, TRIALS = common.RESULTS / "learning.jsonl", common.RESULTS / "trials.jsonl"
 
@@ -94,14 +95,14 @@ def write_documents() -> None:
 
 def tables(runs: Runs, trials: Runs) -> dict[str, str]:
     """Return the tables by the name of their place in the document."""
-    found = {
+    others = [task for task in OTHER_TASKS if any(task in of_side for of_side in runs.values())]
+    shared = set(runs.get(OURS, ())) & set(runs.get(SB3_TRPO, ()))
+    return {
         "learning": returns_table(runs, list(SEEDS), list(MUJOCO_TASKS)),
-        "learning-other": returns_table(runs, [OURS, SB3_TRPO, SB3_PPO], list(OTHER_TASKS)),
+        "learning-other": returns_table(runs, [OURS, SB3_TRPO, SB3_PPO], others) if others else NOT_RUN,
+        "learning-aggregates": aggregate_table(runs, OURS, SB3_TRPO) if shared else NOT_RUN,
         "learning-trials": trials_table(trials, list(MUJOCO_TASKS)),
     }
-    if OURS in runs and SB3_TRPO in runs:
-        found["learning-aggregates"] = aggregate_table(runs, OURS, SB3_TRPO)
-    return found
 
 
 def setting(text: str) -> tuple[str, Any]:

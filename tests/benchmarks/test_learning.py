@@ -13,6 +13,7 @@ import pytest
 from curves.learning_documents import aggregate_table, curves_figure, returns_table
 from curves.protocol import MUJOCO_TASKS, Curve, Plan
 from curves.scores import aggregates, by_side, largest, last, normalised, probabilities_of_improvement, time_ratios
+from repository import between_markers
 
 
 def record(side: str, task: str, seed: int, returns: list[float], cpu_seconds: float = 100.0) -> dict[str, object]:
@@ -128,6 +129,12 @@ def test_time_to_the_end_of_the_other_side():
         ]
     )
     assert time_ratios(runs, "a", "b") == {"Hopper-v4": 6.0, "Ant-v4": None}
+
+
+def test_the_tables_are_those_of_the_data():
+    found = learning.tables(by_side(learning.read(learning.RESULTS)), by_side(learning.read(learning.TRIALS)))
+    for name, text in found.items():
+        assert between_markers("docs/learning.md", name) == text
 
 
 def test_documents_show_what_there_is():
