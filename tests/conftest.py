@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,15 @@ def pytest_collection_finish() -> None:
         from trpo_ts.cli.compiled_functions import keep_compiled
 
         keep_compiled()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Run a headless browser; without one the test is skipped."""
+    from browser import browser
+
+    with browser() as running:
+        yield running
 
 
 @pytest.fixture

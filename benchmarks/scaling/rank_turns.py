@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
@@ -13,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from rank_pool import shared_memory
 
 import trpo_ts.whole_rollouts as trainer
 from trpo_ts.distributed import current_ranks
-from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.training import Job, make_job
 
 _JOBS: dict[tuple[Any, ...], Job] = {}
@@ -112,17 +111,16 @@ def train_apart(*arguments: Any) -> dict[str, Any]:
         return train_some(*arguments)
 
 
-def reduce_some(size: int, repeats: int, shared_memory: bool) -> dict[str, float]:
+def reduce_some(size: int, repeats: int, shared: bool) -> dict[str, float]:
     """Return the median and the mean seconds of a sum of so many numbers over the ranks.
 
-    :param shared_memory: whether they may meet in it.
+    :param shared: whether they may meet in shared memory.
     """
-    os.environ[SHARED_MEMORY_VARIABLE] = str(int(shared_memory))
     ranks, message = current_ranks(), torch.ones(size)
     watch = Stopwatch()
     reduce = watch.around(ranks.sum)
-    for _ in range(repeats):
-        reduce(message)
-    del os.environ[SHARED_MEMORY_VARIABLE]
+    with shared_memory(shared):
+        for _ in range(repeats):
+            reduce(message)
     kept = watch.seconds[repeats // 10 :]
     return {"median": statistics.median(kept), "mean": float(np.mean(kept))}

@@ -1,4 +1,4 @@
-"""``trpo-ts report --live``: it serves, refreshes while a run goes on, and ends on Ctrl-C."""
+"""``trpo-ts report --live``: it serves, refreshes during a training, and ends on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import urllib.error
 import urllib.request
 
 import pytest
-from browser import browser
 from command_line import start
 from synthetic_runs import updates_of, write_run
 
@@ -56,9 +55,9 @@ def test_it_serves_what_is_new_and_ends_on_ctrl_c(served):
     assert not (folder / "report.html").exists()
 
 
-def test_an_open_page_refreshes_and_keeps_its_zoom(served):
+def test_an_open_page_refreshes_and_keeps_its_zoom(served, chromium):
     folder, address, process = served
-    with browser() as chromium, chromium.page(1200) as page:
+    with chromium.page(1200) as page:
         page.open(address)
         page.value("window.same = true")
         page.value("Plotly.relayout('chart-kl', {'xaxis.range[0]': 2000, 'xaxis.range[1]': 5000}).then(() => 0)")

@@ -7,9 +7,9 @@ from rank_jobs import exchange_long_messages, sum_other_lengths
 from rank_pool import RankPool
 
 
-@pytest.mark.parametrize("shared_memory", ["1", "0"])
-def test_long_messages_arrive_whole(ranks: RankPool, shared_memory: str):
-    for found in ranks.results(3, exchange_long_messages, shared_memory):
+@pytest.mark.parametrize("shared", [True, False])
+def test_long_messages_arrive_whole(ranks: RankPool, shared: bool):
+    for found in ranks.results(3, exchange_long_messages, shared):
         assert found == {"sums": [6.0, 6.0], "lengths": [200, 1, 130], "numbers": [199.0, 0.0, 129.0], "first": 0.0}
 
 

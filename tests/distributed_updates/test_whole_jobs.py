@@ -61,10 +61,10 @@ def test_a_rank_that_hangs_is_an_error_after_the_timeout(ranks: RankPool):
     assert "did not answer within the timeout" in results[0]
 
 
-@pytest.mark.parametrize("shared_memory", ["1", "0"])
-def test_an_error_in_the_middle_of_an_update_is_said_by_the_others(ranks: RankPool, shared_memory: str):
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_error_in_the_middle_of_an_update_is_said_by_the_others(ranks: RankPool, shared: bool):
     began = time.monotonic()
-    first, second = ranks.results(2, raise_in_the_middle, shared_memory, seconds=50)
+    first, second = ranks.results(2, raise_in_the_middle, shared, seconds=50)
     assert time.monotonic() - began < 30
     assert second == "MemoryError: no room for the candidate"
     assert "RankError: rank 0 of 2 lost another one" in first

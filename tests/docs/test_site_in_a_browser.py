@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from browser import browser
 from site_layout import site_flaws
 
 pytestmark = pytest.mark.slow
 
 READY = "document.readyState === 'complete' && location.href !== 'about:blank'"
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
 
 
 @pytest.mark.parametrize("width", [1200, 390])

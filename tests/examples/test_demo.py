@@ -10,7 +10,7 @@ from pathlib import Path
 from subprocess import run
 
 import pytest
-from browser import browser
+from browser import whole_page
 from repository import ROOT
 
 pytestmark = pytest.mark.slow
@@ -42,10 +42,6 @@ def test_the_demo_learns_in_less_than_a_minute(demo):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_the_page_of_the_demo_is_whole(demo, width):
-    report = demo[0] / "report.html"
-    assert report.stat().st_size <= 1_500_000
-    with browser() as chromium, chromium.page(width) as page:
-        page.open(report.as_uri())
-        assert page.flaws() == []
+def test_the_page_of_the_demo_is_whole(demo, chromium, width):
+    with whole_page(chromium, demo[0] / "report.html", width) as page:
         assert page.value("document.querySelectorAll('.chart').length") >= 14

@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from browser import Browser, Page, browser
+from browser import Browser, Page, whole_page
 from command_line import metrics, start, start_python, wait_for
 from exported_models import loaded_model
 from readme import python_block, shell_block
@@ -66,23 +66,14 @@ def ran(home: Path, code: str) -> str:
 
 
 def assert_whole(chromium: Browser, report: Path, *, charts: int) -> None:
-    assert report.stat().st_size <= 1_500_000
     for width in (1200, 390):
-        with chromium.page(width) as page:
-            page.open(report.as_uri())
-            assert page.flaws() == [], width
+        with whole_page(chromium, report, width) as page:
             assert page.value("document.querySelectorAll('.chart .scatterlayer').length") >= charts
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as running:
-        yield running
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,16 @@ class Browser:
 
 
 @contextlib.contextmanager
+def whole_page(chromium: Browser, report: Path, width: int) -> Iterator[Page]:
+    """Open a report that is small and has no flaw, in a window of a width in pixels."""
+    assert report.stat().st_size <= 1_500_000
+    with chromium.page(width) as page:
+        page.open(report.as_uri())
+        assert page.flaws() == [], width
+        yield page
+
+
+@contextlib.contextmanager
 def browser() -> Iterator[Browser]:
     """Start the browser that is installed; without one the test is skipped."""
     name = next((name for name in _NAMES if shutil.which(name)), None)

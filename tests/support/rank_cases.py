@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from gymnasium import spaces
+from rank_pool import shared_memory
 from rollouts import ACT_DIM, N_ACTIONS, OBS_DIM, OBSERVATIONS, Mlp, make_actor_policy, make_trpo, update
 from sequenced import make_sequence_critic, make_sequence_policy
 from tianshou.data import Batch, VectorReplayBuffer
@@ -19,7 +19,6 @@ from torch import nn
 from trpo_ts import KFAC, TRPO
 from trpo_ts.cli.compiled_functions import keep_compiled
 from trpo_ts.critics import GaussNewtonFit, LBFGSFit, MinibatchFit, make_critic
-from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.policies import make_policy
 
 keep_compiled()  # each process would take seconds for it
@@ -181,18 +180,21 @@ def train(name: str, dtype: torch.dtype = torch.float64, updates: int = 20, repe
 
 def train_through_sockets(*arguments: Any) -> dict[str, Any]:
     """Do what :func:`train` does without the memory that ranks of one machine share."""
-    os.environ[SHARED_MEMORY_VARIABLE] = "0"
-    try:
+    with shared_memory(False):
         return train(*arguments)
-    finally:
-        del os.environ[SHARED_MEMORY_VARIABLE]
+
+
+def after_an_update(name: str) -> tuple[TRPO, Source]:
+    """Return a case that has made an update, and the source of its rollouts."""
+    algorithm = make_case(name, torch.float64)
+    source = Source(algorithm, envs_of_rank())
+    update(algorithm, source.rollout())
+    return algorithm, source
 
 
 def train_with_fault(name: str, fault: str, rank: int) -> dict[str, Any]:
     """Make one update, then one in which a rank has a fault; return what it raised and whether anything was changed."""
-    algorithm = make_case(name, torch.float64)
-    source = Source(algorithm, envs_of_rank())
-    update(algorithm, source.rollout())
+    algorithm, source = after_an_update(name)
     before, returns = [p.detach().clone() for p in algorithm.parameters()], algorithm.ret_rms.count
     buffer = source.rollout()
     if dist.get_rank() == rank:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from rank_cases import Source, envs_of_rank, make_case
+from rank_cases import Source, after_an_update
+from rank_pool import shared_memory
 from rollouts import update
 from tianshou.env import VectorEnvNormObs
 
+from trpo_ts import TRPO
 from trpo_ts.checkpoints import ResumableTrainer
 from trpo_ts.distributed import current_ranks
-from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
 from trpo_ts.training import make_job
 
 SETTINGS: dict[str, Any] = {
@@ -47,23 +47,13 @@ def train_job(folder: str, steps: int, **settings: Any) -> dict[str, Any]:
     }
 
 
-def raise_in_the_middle(shared_memory: str) -> str:
+def raise_in_the_middle(shared: bool) -> str:
     """Make an update in which rank 1 raises between two reductions; return what each raised."""
-    os.environ[SHARED_MEMORY_VARIABLE] = shared_memory
-    algorithm = make_case("gaussian", torch.float64)
-    source = Source(algorithm, envs_of_rank())
-    update(algorithm, source.rollout())
-    before = [p.detach().clone() for p in algorithm.parameters()]
-    if dist.get_rank() == 1:
-        algorithm._policy_step = _out_of_memory
-    try:
-        update(algorithm, source.rollout())
-    except Exception as error:
-        assert all(torch.equal(a, b) for a, b in zip(before, algorithm.parameters(), strict=True))
-        return f"{type(error).__name__}: {error}"
-    finally:
-        del os.environ[SHARED_MEMORY_VARIABLE]
-    return "nothing"
+    with shared_memory(shared):
+        algorithm, source = after_an_update("gaussian")
+        if dist.get_rank() == 1:
+            algorithm._policy_step = _out_of_memory
+        return _raised_by_update(algorithm, source)
 
 
 def _out_of_memory(*_: Any) -> None:
@@ -72,14 +62,17 @@ def _out_of_memory(*_: Any) -> None:
 
 def lose_a_rank(how: str) -> str:
     """Make an update that rank 1 takes no part in; return what the others raised."""
-    algorithm = make_case("gaussian", torch.float64)
-    source = Source(algorithm, envs_of_rank())
-    update(algorithm, source.rollout())
-    before = [p.detach().clone() for p in algorithm.parameters()]
+    algorithm, source = after_an_update("gaussian")
     if dist.get_rank() == 1:
         if how == "hangs":
             time.sleep(4.0)
         return ""
+    return _raised_by_update(algorithm, source)
+
+
+def _raised_by_update(algorithm: TRPO, source: Source) -> str:
+    """Return what an update raises, which changes nothing then."""
+    before = [p.detach().clone() for p in algorithm.parameters()]
     try:
         update(algorithm, source.rollout())
     except Exception as error:
@@ -88,15 +81,12 @@ def lose_a_rank(how: str) -> str:
     return "nothing"
 
 
-def exchange_long_messages(shared_memory: str) -> dict[str, Any]:
+def exchange_long_messages(shared: bool) -> dict[str, Any]:
     """Sum more numbers than a slot holds, and gather more than one message does; return what arrived."""
-    os.environ[SHARED_MEMORY_VARIABLE] = shared_memory
-    ranks = current_ranks()
-    try:
+    with shared_memory(shared):
+        ranks = current_ranks()
         (summed,) = ranks.sum(torch.full((700_000,), ranks.rank + 1.0, dtype=torch.float64))
         gathered = ranks.gather(list(range((200, 1, 130)[ranks.rank])))
-    finally:
-        del os.environ[SHARED_MEMORY_VARIABLE]
     return {
         "sums": [float(summed.min()), float(summed.max())],
         "lengths": list(map(len, gathered)),

@@ -7,7 +7,8 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
@@ -15,7 +16,19 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from trpo_ts.distributed.shared_memory import SHARED_MEMORY_VARIABLE
+
 SECONDS = 60
+
+
+@contextmanager
+def shared_memory(wanted: bool) -> Iterator[None]:
+    """Let the ranks of this machine meet in memory that they share, or through sockets."""
+    os.environ[SHARED_MEMORY_VARIABLE] = str(int(wanted))
+    try:
+        yield
+    finally:
+        del os.environ[SHARED_MEMORY_VARIABLE]
 
 
 class Failure(Exception):

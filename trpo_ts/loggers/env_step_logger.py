@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from tianshou.utils.logger.logger_base import BaseLogger
@@ -25,6 +26,9 @@ class EnvStepLogger(BaseLogger):
     _waiting: dict[str, Any]
     """Numbers of an update whose environment steps are not known yet."""
     _env_step: int
+    save_interval: int | None
+    """Epochs between two checkpoints; None for none."""
+    last_save_step: int
 
     def begin_counting(self) -> None:
         """Write everything from now on; for constructors, in which Tianshou's classes set intervals."""
@@ -79,6 +83,16 @@ class EnvStepLogger(BaseLogger):
     def log_info_data(self, log_data: dict[str, Any], step: int) -> None:
         """Write the summary of an epoch, whose number is ``step``."""
         self.write("info/env_step", self._env_step, {"epoch": step, **scalars_of(log_data)})
+
+    def save_if_due(
+        self, epoch: int, env_step: int, update_step: int, save_checkpoint_fn: Callable[[int, int, int], str] | None
+    ) -> bool:
+        """Call ``save_checkpoint_fn`` where it is due, and return whether it was."""
+        if self.save_interval is None or save_checkpoint_fn is None or epoch - self.last_save_step < self.save_interval:
+            return False
+        self.last_save_step = epoch
+        save_checkpoint_fn(epoch, env_step, update_step)
+        return True
 
     def continue_after(self, env_step: int, last_test: int) -> None:
         """Continue after so many environment steps, of which the last test was after ``last_test``."""

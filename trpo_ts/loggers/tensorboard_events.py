@@ -67,11 +67,7 @@ class EnvStepTensorboardLogger(EnvStepLogger, TensorboardLogger):  # type: ignor
         save_checkpoint_fn: Callable[[int, int, int], str] | None = None,
     ) -> None:
         """Call ``save_checkpoint_fn``, and write down when."""
-        if self.save_interval is None or save_checkpoint_fn is None:
-            return
-        if epoch - self.last_save_step >= self.save_interval:
-            self.last_save_step = epoch
-            save_checkpoint_fn(epoch, env_step, update_step)
+        if self.save_if_due(epoch, env_step, update_step, save_checkpoint_fn):
             self.write("save/env_step", env_step, {"epoch": epoch, "gradient_step": update_step})
 
     def restore_data(self) -> tuple[int, int, int]:

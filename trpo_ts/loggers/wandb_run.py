@@ -154,12 +154,8 @@ class EnvStepWandbLogger(EnvStepLogger, WandbLogger):
         """Call ``save_checkpoint_fn``, and upload what it wrote if that is wanted."""
         if self._upload_checkpoints:
             super().save_data(epoch, env_step, update_step, save_checkpoint_fn)
-            return
-        if self.save_interval is None or save_checkpoint_fn is None:
-            return
-        if epoch - self.last_save_step >= self.save_interval:
-            self.last_save_step = epoch
-            save_checkpoint_fn(epoch, env_step, update_step)
+        else:
+            self.save_if_due(epoch, env_step, update_step, save_checkpoint_fn)
 
     def restore_data(self) -> tuple[int, int, int]:
         """Return the counters of the newest checkpoint that was uploaded; zeros where none is."""
