@@ -135,3 +135,17 @@ def test_a_corrupt_line_is_named_and_resume_writes_the_file_anew(tmp_path, capsy
     succeeds("resume", folder)
     succeeds("report", folder)
     assert metrics(folder) == whole
+
+
+def test_a_bound_that_moves_is_drawn_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        train(tmp_path / f"seed_{seed}", "--seed", seed, "--max-kl", "LinearSchedule(start=0.04, end=0.0)")
+    bounds = [update["max_kl"] for update in metrics(tmp_path / "seed_0", "update")]
+    assert bounds == sorted(set(bounds), reverse=True)
+    page = tmp_path / "seed_0" / "report.html"
+    assert f"bound 0.04 to {bounds[-1]:.3g}" in page.read_text()
+    succeeds("report", "seed_0", "seed_1")
+    for path in (page, tmp_path / "report.html"):
+        (drawn,) = (trace for trace in contents(path)["chart-kl"]["data"] if trace["name"] == "max_kl")
+        np.testing.assert_allclose(numbers(drawn["y"]), bounds, rtol=1e-6)

@@ -86,6 +86,14 @@ def test_the_use_of_an_unknown_bound_is_not_judged():
     assert judge(updates_of(kl=lambda n: 1e-9)).findings == ()
 
 
+def test_the_bound_of_each_update_is_the_one_that_it_had():
+    moving = {"max_kl": lambda n: 0.04 * (1.0 - n / 50.0)}
+    used = {share: lambda n, share=share: share * moving["max_kl"](n) for share in (0.8, 0.2)}
+    assert judge(updates_of(**moving, kl=used[0.8])).findings == ()
+    (finding,) = judge(updates_of(**moving, kl=used[0.2])).findings
+    assert "uses 20% of `max_kl`, though" in finding.evidence
+
+
 def test_the_evidence_holds_the_numbers():
     assert "5 of the last 20 updates" in only(**rejecting(4)).evidence
     assert "20% of `max_kl` = 0.01" in only(kl=lambda n: 0.2 * MAX_KL).evidence

@@ -13,7 +13,16 @@ from trpo_ts.diagnostics.records import UpdateRecord
 from trpo_ts.reports.quantities import Series
 from trpo_ts.reports.recorded_run import RecordedRun
 
-__all__ = ["MOST_POINTS", "Curve", "common_steps", "evaluation_curve", "merged", "return_curve", "series_curve"]
+__all__ = [
+    "MOST_POINTS",
+    "Curve",
+    "bound_curve",
+    "common_steps",
+    "evaluation_curve",
+    "merged",
+    "return_curve",
+    "series_curve",
+]
 
 MOST_POINTS = 500
 """Points of a curve; a report of any length stays small, and a screen shows no more."""
@@ -37,6 +46,14 @@ def series_curve(run: RecordedRun, series: Series) -> Curve:
     """Return a series of a run's updates."""
     values = [np.nan if value is None else value for value in series.values(run.updates)]
     return merged([update.env_steps for update in run.updates], values, series.merge)
+
+
+def bound_curve(run: RecordedRun) -> Curve:
+    """Return the bound on the KL divergence of a run's updates: two points where it is the same in all."""
+    if run.max_kl is not None:
+        return Curve(np.array([0.0, run.env_steps]), np.full(2, run.max_kl))
+    bounds = [np.nan if bound is None else bound for bound in run.kl_bounds]
+    return merged([update.env_steps for update in run.updates], bounds, np.max)
 
 
 def return_curve(run: RecordedRun, value: Callable[[UpdateRecord], float | None]) -> Curve:

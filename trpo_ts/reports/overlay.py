@@ -10,11 +10,11 @@ import numpy as np
 from trpo_ts.diagnostics.style import GREY
 from trpo_ts.reports.aggregates import bootstrap_interval, interquartile_mean
 from trpo_ts.reports.chart import Chart
-from trpo_ts.reports.curves import Curve, common_steps, evaluation_curve, return_curve, series_curve
+from trpo_ts.reports.curves import Curve, bound_curve, common_steps, evaluation_curve, return_curve, series_curve
 from trpo_ts.reports.groups import RunGroup
 from trpo_ts.reports.quantities import SECTIONS, Quantity, Series
 from trpo_ts.reports.recorded_run import RecordedRun
-from trpo_ts.reports.traces import band, level, line
+from trpo_ts.reports.traces import band, dashed, level, line
 
 __all__ = ["overlay_charts"]
 
@@ -62,6 +62,8 @@ def _series_chart(groups: Sequence[RunGroup], quantity: Quantity, series: Series
         last = max(run.env_steps for run in runs)
         bounds = {run.max_kl for run in runs if run.max_kl is not None}
         traces += [level(last, bound, f"max_kl = {bound:g}") for bound in sorted(bounds)]
+        moving = {run.settings.get("max_kl"): run for run in runs if run.max_kl is None and bound_curve(run)}
+        traces += [dashed(bound_curve(run), "max_kl") for run in moving.values()]
     return Chart(
         f"{quantity.key}-{series.name}" if several else quantity.key,
         f"{quantity.heading.split(':')[0]}: {series.name}" if several else quantity.heading,

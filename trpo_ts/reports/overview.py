@@ -41,13 +41,13 @@ def verdict(runs: Sequence[RecordedRun]) -> str:
 def tiles(run: RecordedRun) -> str:
     """Return the results of one run."""
     best = run.best_test
-    speed, largest, bound = run.steps_per_second, run.largest_kl, run.max_kl
+    speed, largest = run.steps_per_second, run.largest_kl
     shown = [
         ("Return, last five updates", _number(run.final_return), ""),
         ("Best test", _number(run.best_test_return), best and f"at {best.env_steps:,} steps"),
         ("Environment steps", f"{run.env_steps:,}", _plan(run)),
         ("Steps per second", None if speed is None else f"{speed:,.0f}", "without tests"),
-        ("Largest KL, nats", _number(largest), "" if bound is None else f"bound {bound:g}"),
+        ("Largest KL, nats", _number(largest), _bound(run)),
     ]
     items = "\n".join(
         f"<div><dt>{label}</dt><dd>{value} <small>{note or ''}</small></dd></div>"
@@ -55,6 +55,13 @@ def tiles(run: RecordedRun) -> str:
         if value is not None
     )
     return f'<dl class="tiles">\n{items}\n</dl>'
+
+
+def _bound(run: RecordedRun) -> str:
+    if run.max_kl is not None:
+        return f"bound {run.max_kl:g}"
+    bounds = [bound for bound in run.kl_bounds if bound is not None]
+    return f"bound {bounds[0]:.3g} to {bounds[-1]:.3g}" if bounds else ""
 
 
 def results_table(groups: Sequence[RunGroup]) -> str:

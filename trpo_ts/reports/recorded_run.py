@@ -28,7 +28,8 @@ class RecordedRun:
     name: str = "run"
     """What to call it among others."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Task, seed and parameters by name; ``max_kl`` among them is the bound on each update's KL divergence."""
+    """Task, seed and parameters by name; ``max_kl`` among them bounds the KL divergence of the updates whose records do
+    not say it, unless it is the text of a schedule."""
     versions: Mapping[str, Any] = field(default_factory=dict)
     """Versions of the software by name."""
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -39,9 +40,20 @@ class RecordedRun:
     """Name and value of a return to compare with, such as the optimum."""
 
     @property
+    def _max_kl_of_settings(self) -> float | None:
+        value = self.settings.get("max_kl")
+        return None if isinstance(value, str) else value  # a text describes a schedule
+
+    @cached_property
+    def kl_bounds(self) -> Sequence[float | None]:
+        """Bound on the KL divergence of each update in nats, as recorded, or else as the settings have it."""
+        return [self._max_kl_of_settings if update.max_kl is None else update.max_kl for update in self.updates]
+
+    @property
     def max_kl(self) -> float | None:
-        """Bound on the KL divergence of an update in nats, if the settings have one."""
-        return self.settings.get("max_kl")
+        """Bound on the KL divergence in nats, if it is the same in all updates."""
+        bounds = set(self.kl_bounds) or {self._max_kl_of_settings}
+        return bounds.pop() if len(bounds) == 1 else None
 
     @property
     def env_steps(self) -> int:
@@ -91,4 +103,4 @@ class RecordedRun:
     @cached_property
     def verdict(self) -> Verdict:
         """What the records say about the training."""
-        return judge(self.updates, self.max_kl)
+        return judge(self.updates, self._max_kl_of_settings)

@@ -8,10 +8,10 @@ import numpy as np
 
 from trpo_ts.diagnostics.style import BLUE, ORANGE
 from trpo_ts.reports.chart import Chart
-from trpo_ts.reports.curves import MOST_POINTS, Curve, evaluation_curve, return_curve, series_curve
+from trpo_ts.reports.curves import MOST_POINTS, Curve, bound_curve, evaluation_curve, return_curve, series_curve
 from trpo_ts.reports.quantities import SECTIONS, Quantity
 from trpo_ts.reports.recorded_run import RecordedRun
-from trpo_ts.reports.traces import band, crosses, level, line, points
+from trpo_ts.reports.traces import band, crosses, dashed, level, line, points
 
 __all__ = ["run_charts"]
 
@@ -56,8 +56,8 @@ def _quantity_charts(run: RecordedRun, quantity: Quantity) -> list[Chart]:
         for series, curve, (color, dash) in zip(quantity.series, curves, _STROKES, strict=False)
         if curve
     ]
-    if quantity.bounded_by_max_kl and run.max_kl is not None:
-        traces.append(level(run.env_steps, run.max_kl, f"max_kl = {run.max_kl:g}"))
+    if quantity.bounded_by_max_kl and (bound := bound_curve(run)):
+        traces.append(dashed(bound, "max_kl" if run.max_kl is None else f"max_kl = {run.max_kl:g}"))
     if quantity.marks_rejected:
         traces += _rejected(run, quantity)
     return [Chart(quantity.key, quantity.heading, quantity.caption, quantity.y_title, traces, quantity.axis)]

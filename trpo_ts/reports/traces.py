@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trpo_ts.diagnostics.style import GREY, VERMILLION, translucent
 from trpo_ts.reports.curves import Curve
 
-__all__ = ["band", "crosses", "level", "line", "points"]
+__all__ = ["band", "crosses", "dashed", "level", "line", "points"]
 
 _MARKED_POINTS = 40
 """Up to so many points each has a mark."""
@@ -76,8 +76,12 @@ def points(curve: Curve, name: str, *, color: str, symbol: str) -> dict[str, Any
 
 def level(last_step: float, height: float, name: str) -> dict[str, Any]:
     """Return a dashed horizontal line; a trace and not a shape, so that the axis makes room for it."""
-    ends = Curve(np.array([0.0, last_step]), np.full(2, height))
-    return {**line(ends, name, color=GREY, dash="dash", width=1.5), "mode": "lines"}
+    return dashed(Curve(np.array([0.0, last_step]), np.full(2, height)), name)
+
+
+def dashed(curve: Curve, name: str) -> dict[str, Any]:
+    """Return the line of what others are compared with."""
+    return {**line(curve, name, color=GREY, dash="dash", width=1.5), "mode": "lines"}
 
 
 def crosses(curve: Curve) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def judge(updates: Updates, max_kl: float | None = None) -> Verdict:
     """Look for trouble in the records of a training.
 
     :param updates: records of the training steps, in their order.
-    :param max_kl: the bound on the KL divergence of an update, in nats; None leaves out the check of its use.
+    :param max_kl: the bound on the KL divergence of the updates whose records do not say it, in nats; None leaves them
+        out of the check of its use.
     """
     if len(updates) < FEWEST_UPDATES:
         return Verdict((), judged=False)
@@ -112,9 +113,11 @@ _LINE_SEARCH_ADVICE = {
 
 def _kl_use(updates: Updates, max_kl: float | None) -> Finding | None:
     later = [update for update in updates[len(updates) // 2 :] if update.kl is not None and not update.rejected]
-    if max_kl is None or len(later) < FEWEST_UPDATES // 2:
+    bounds = [max_kl if update.max_kl is None else update.max_kl for update in later]
+    shares = [(update.kl or 0.0) / bound for update, bound in zip(later, bounds, strict=True) if bound is not None]
+    if len(shares) < FEWEST_UPDATES // 2:
         return None
-    used = float(np.median([update.kl or 0.0 for update in later])) / max_kl
+    used = float(np.median(shares))
     if used >= LEAST_KL_USED:
         return None
     fractions = [update.step_fraction for update in later if update.step_fraction is not None]
@@ -125,7 +128,8 @@ def _kl_use(updates: Updates, max_kl: float | None) -> Finding | None:
         if whole
         else "Collect more with `segment`, or raise `cg_damping`, so that full steps are accepted."
     )
-    evidence = f"The median step of the later half uses {used:.0%} of `max_kl` = {max_kl:g}, {cause}."
+    bound = f" = {bounds[0]:g}" if len(set(bounds)) == 1 else ""
+    evidence = f"The median step of the later half uses {used:.0%} of `max_kl`{bound}, {cause}."
     return Finding("The KL budget is not used", evidence, advice)
 
 
